@@ -1,0 +1,77 @@
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header
+
+.PHONY: help venv check fuzz contract integration integration-clouds test e2e e2e-full cluster cluster-down cluster-status images demo \
+	bench kwok generate lock
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: .venv/.locked ## the Python environment, from the lock
+
+.venv/.locked: requirements/dev.txt e2e/bootstrap.py
+	@python3 e2e/bootstrap.py
+
+check: venv ## lint, format, types, import contracts, unit tests: under 2 minutes
+	@$(PY) -m e2e.suite check
+
+fuzz: venv ## the unit tests' properties with fresh random examples, 2,000 each: about ten minutes
+	@TIDEGATE_HYPOTHESIS=search PYTHONPATH=operator:. $(PY) -m pytest -q tests/unit
+
+contract: venv ## contract tests against a real API server
+	@$(PY) -m e2e.suite contract
+
+integration: venv ## tests against real servers (Triton, Envoy, S3, ...) as plain processes
+	@$(PY) -m e2e.suite integration
+
+integration-clouds: venv ## the ones whose servers take minutes to get: mlflow, Azurite, fake-gcs-server
+	@$(PY) -m e2e.suite integration-clouds
+
+test: venv ## check, contract and integration tests, a cluster, end-to-end tests, cluster down
+	@$(PY) -m e2e.suite check contract integration cluster e2e cluster-down
+
+e2e: venv ## the end-to-end tests on the running cluster (brought up if there is none)
+	@$(PY) -m e2e.suite cluster e2e
+
+e2e-full: venv ## the same with the slow ones
+	@$(PY) -m e2e.suite cluster e2e-full
+
+cluster: venv ## bring up the embedded cluster; CLUSTER=current: only images, for your own cluster
+	@$(PY) -m e2e.cluster up
+
+cluster-down: venv ## stop the embedded cluster and remove all it made but its caches
+	@$(PY) -m e2e.cluster down
+
+cluster-status: venv ## say what runs
+	@$(PY) -m e2e.cluster status
+
+images: venv ## build what changed and put it into the node
+	@$(PY) -m e2e.cluster images
+
+demo: venv ## a cluster, the chart, one manifest, real answers about real files
+	@$(PY) -m e2e.demo
+
+bench: venv ## the measurements of docs/benchmarks.md, on the running cluster: about 30 minutes
+	@$(PY) -m e2e.suite cluster
+	@for name in operator_footprint first_inference idle_writes rolling_restart sidecar_cost; do \
+		$(PY) -m e2e.bench.$$name --patience 60 || exit 1; \
+	done
+
+kwok: venv ## build kwok, for thousands of pretend nodes
+	@$(PY) -m e2e.cluster kwok
+
+generate: venv ## write the CRD, its copies, the references, the chart's README, install.yaml
+	@PYTHONPATH=operator $(PY) -m tidegate.api.generate
+	@$(PY) -m helm.generate
+
+lock: ## write the lock files anew from pyproject.toml and the images' *.in
+	$(LOCK) pyproject.toml --extra operator -o requirements/operator.txt
+	$(LOCK) pyproject.toml --extra fetch -o requirements/fetch.txt
+	$(LOCK) pyproject.toml --extra operator --extra fetch --group dev --group e2e \
+		-o requirements/dev.txt
+	$(LOCK) requirements/build.in -o requirements/build.txt
+	@for in in e2e/images/*/*.in; do \
+		$(LOCK) $$(head -1 $$in | sed -n 's/^# options: //p') $$in -o $${in%.in}.txt || exit 1; \
+	done

@@ -1,0 +1,146 @@
+"""Runs the project's stages one after the other, each with its progress and time.
+
+`python -m e2e.suite check contract cluster e2e cluster-down` is `make test`. A stage that fails
+ends the run, but a cluster that this run brought up is taken down before.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+
+from e2e.cluster import gobuild, images, lifecycle, node_images, paths, preflight
+from e2e.cluster.progress import Progress
+from e2e.cluster.settings import Settings
+
+PYTHON = str(paths.REPOSITORY / ".venv" / "bin" / "python")
+SOURCES = ("operator", "tests", "e2e", "helm")
+"""What is linted and typed."""
+
+
+class StageFailed(RuntimeError):
+    """A command of a stage ended with another status than 0."""
+
+
+def _environment() -> dict[str, str]:
+    """With the source roots in view: the package is tested from the tree, not installed."""
+    roots = [str(paths.REPOSITORY / "operator"), str(paths.REPOSITORY)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(roots)}
+
+
+def _call(progress: Progress, title: str, command: Sequence[str]) -> None:
+    with progress.step(title):
+        done = subprocess.run(command, cwd=paths.REPOSITORY, env=_environment(), check=False)
+        if done.returncode != 0:
+            raise StageFailed(f"{title}: {' '.join(command)} ended with status {done.returncode}")
+
+
+def check(progress: Progress) -> None:
+    """Lint, format, types, import contracts, unit tests; all of them, though one fails."""
+    tools = paths.REPOSITORY / ".venv" / "bin"
+    commands = {
+        "ruff check": [f"{tools}/ruff", "check", "--quiet", *SOURCES],
+        "ruff format": [f"{tools}/ruff", "format", "--quiet", "--check", *SOURCES],
+        "mypy": [f"{tools}/mypy", *SOURCES],
+        "import contracts": [f"{tools}/lint-imports"],
+        "unit tests": [PYTHON, "-m", "pytest", "-q", "tests/unit"],
+    }
+    failures = []
+    for title, command in commands.items():
+        try:
+            _call(progress, title, command)
+        except StageFailed as failure:
+            failures.append(str(failure))
+    if failures:
+        raise StageFailed("\n".join(failures))
+
+
+def contract(progress: Progress) -> None:
+    """Tests against a real API server."""
+    preflight.for_control_plane(progress)
+    # Built here and not by the tests' fixture, where nobody would see that it takes minutes.
+    for name in ("kube-apiserver", "kube-controller-manager"):
+        gobuild.build(name, progress)
+    _call(progress, "contract tests", [PYTHON, "-m", "pytest", "-q", "tests/contract"])
+
+
+def integration(progress: Progress) -> None:
+    """Tests against real servers as plain processes: Triton, Envoy, S3, registries."""
+    command = [PYTHON, "-m", "pytest", "-q", "tests/integration", "-m", "not clouds"]
+    _call(progress, "integration tests", command)
+
+
+def integration_clouds(progress: Progress) -> None:
+    """The integration tests whose servers take minutes to get (mlflow, cloud emulators)."""
+    command = [PYTHON, "-m", "pytest", "-q", "tests/integration", "-m", "clouds"]
+    _call(progress, "integration tests with mlflow and emulators", command)
+
+
+def cluster(progress: Progress) -> None:
+    """Bring the cluster up, or today's images into the one that is up."""
+    settings = Settings()
+    lifecycle.up(settings, progress)
+    node_images.bring_in(settings, images.for_node(), progress)
+
+
+def e2e(progress: Progress) -> None:
+    """End-to-end tests without the slow ones."""
+    _call(
+        progress, "end-to-end tests", [PYTHON, "-m", "pytest", "-q", "-m", "not slow", "e2e/tests"]
+    )
+
+
+def e2e_full(progress: Progress) -> None:
+    """All end-to-end tests."""
+    _call(progress, "end-to-end tests, all", [PYTHON, "-m", "pytest", "-q", "e2e/tests"])
+
+
+def cluster_down(progress: Progress) -> None:
+    """Take the cluster down."""
+    lifecycle.down(Settings(), progress)
+
+
+STAGES: dict[str, Callable[[Progress], None]] = {
+    "check": check,
+    "contract": contract,
+    "integration": integration,
+    "integration-clouds": integration_clouds,
+    "cluster": cluster,
+    "e2e": e2e,
+    "e2e-full": e2e_full,
+    "cluster-down": cluster_down,
+}
+
+
+def run(names: Sequence[str], progress: Progress) -> None:
+    """Run the stages in order.
+
+    Raises:
+        StageFailed: by the first that fails; later ones are not run, but `cluster-down` is.
+    """
+    for position, name in enumerate(names):
+        progress.say(f"== {name} ({position + 1} of {len(names)})")
+        try:
+            STAGES[name](progress)
+        except Exception:
+            if "cluster" in names[:position] and "cluster-down" in names[position + 1 :]:
+                cluster_down(progress)
+            raise
+    progress.say("passed: " + " ".join(names))
+
+
+def main() -> int:
+    """Run the named stages. Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m e2e.suite", description=__doc__)
+    parser.add_argument("stages", nargs="+", choices=sorted(STAGES))
+    try:
+        run(parser.parse_args().stages, Progress())
+    except (StageFailed, RuntimeError, TimeoutError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
