@@ -1,0 +1,33 @@
+"""The names that users, tools and other controllers see: group, kind, labels, annotations."""
+
+from typing import Final
+
+GROUP: Final = "tidegate.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+KIND: Final = "ModelDeployment"
+PLURAL: Final = "modeldeployments"
+SINGULAR: Final = "modeldeployment"
+SHORT_NAME: Final = "mdep"
+CATEGORY: Final = "tidegate"
+
+MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
+MANAGED_BY: Final = "tidegate"
+DEPLOYMENT_LABEL: Final = f"{GROUP}/deployment"
+REVISION_LABEL: Final = f"{GROUP}/revision"
+SERVING_LABEL: Final = f"{GROUP}/serving"
+"""On pods, outside every selector of a Deployment: taking it off removes a pod from traffic."""
+
+DIGEST_ANNOTATION: Final = f"{GROUP}/source-digest"
+"""On a ControllerRevision: the digest of the model's bytes, as its first fetch reported it."""
+LIVE_SINCE_ANNOTATION: Final = f"{GROUP}/live-since"
+"""On a ControllerRevision: when the revision first served, RFC 3339."""
+REQUEST_ANNOTATION: Final = f"{GROUP}/request"
+"""On a ModelDeployment: a verb, ``<id>/<verb>/<revision>/<user>``."""
+
+CHILDREN_MANAGER: Final = "tidegate"
+SCALE_MANAGER: Final = "tidegate-scale"
+STATUS_MANAGER: Final = "tidegate-status"
+
+MAX_NAME_LENGTH: Final = 40
+REVISION_HASH_LENGTH: Final = 10

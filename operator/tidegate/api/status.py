@@ -1,0 +1,131 @@
+"""What Tidegate reports: the ``status`` of a ModelDeployment."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from tidegate.api.spec import Block, list_map
+
+ConditionStatus = Literal["True", "False", "Unknown"]
+
+
+class Condition(Block):
+    """A condition with the meaning that kstatus gives it."""
+
+    type: str = Field(max_length=63, description="Available, Ready, Reconciling, Stalled, ...")
+    status: ConditionStatus = Field(description="Whether it holds.")
+    reason: str = Field(max_length=63, description="Why, in one CamelCase word.")
+    message: str = Field("", max_length=2048, description="Why, and how to mend it.")
+    last_transition_time: str = Field(description="RFC 3339, UTC.")
+    observed_generation: int = Field(description="The spec that it speaks of.")
+
+
+class RevisionState(Block):
+    """One revision and how it does."""
+
+    name: str = Field(description="Of its Deployment, ConfigMap, Service and ControllerRevision.")
+    hash: str = Field(description="Of what shapes its pods.")
+    digest: str | None = Field(None, description="sha256 of the model's bytes, once fetched.")
+    source: str | None = Field(None, description="Where its model comes from.")
+    image: str | None = Field(None, description="Its Triton image.")
+    replicas: int = Field(0, description="Pods.")
+    ready_replicas: int = Field(0, description="Pods that serve.")
+    state: str = Field("Pending", description="Pending, Fetching, Loading, Ready, Failed, ...")
+    reason: str | None = Field(None, description="Why, in one CamelCase word.")
+    message: str | None = Field(None, description="Why, and how to mend it.")
+    created: str | None = Field(None, description="RFC 3339, UTC.")
+
+
+class FailedRevision(Block):
+    """A revision that gets no traffic again without a changed spec or an explicit retry."""
+
+    hash: str = Field(description="Of what shapes its pods.")
+    reason: str = Field(description="Why, in one CamelCase word.")
+    message: str = Field("", description="Why, and how to mend it.")
+    time: str = Field(description="RFC 3339, UTC.")
+
+
+class Revisions(Block):
+    """The revisions in play."""
+
+    stable: RevisionState | None = Field(None, description="The one that serves.")
+    canary: RevisionState | None = Field(None, description="The one that is being tried.")
+    failed: tuple[FailedRevision, ...] = Field(
+        (), max_length=10, description="Those that get no traffic again by themselves."
+    )
+
+
+class TrafficShare(Block):
+    """Weight asked for and share measured of one revision."""
+
+    revision: str = Field(description="Its hash.")
+    weight: int = Field(description="Asked for, in percent.")
+    observed_share: str | None = Field(None, description="Measured.")
+
+
+class RolloutStatus(Block):
+    """Where a rollout stands."""
+
+    phase: str = Field(description="What is going on.")
+    weight: str | None = Field(None, description="The canary's share in force, for example 5%.")
+    step: int | None = Field(None, description="Index into rollout.steps.")
+    since: str | None = Field(None, description="RFC 3339, UTC.")
+    next_decision: str | None = Field(None, description="When, or what it waits for.")
+    message: str | None = Field(None, description="The same in a sentence.")
+
+
+class ScalingStatus(Block):
+    """Where scaling stands and why."""
+
+    desired: int = Field(description="Replicas asked for.")
+    required_replicas: int | None = Field(None, description="Replicas that the load needs.")
+    arrival_rate: str | None = Field(None, description="Requests a second.")
+    capacity_per_pod: str | None = Field(None, description="Requests a second within the SLO.")
+    reason: str = Field(description="Why that many.")
+
+
+class SloStatus(Block):
+    """Measured against promised, for reading."""
+
+    latency: str | None = Field(None, description="Measured / target, for example 83ms/100ms.")
+    error_rate: str | None = Field(None, description="Measured / limit, for example 0.2%/1%.")
+    window: str | None = Field(None, description="Over how long.")
+
+
+class HistoryEntry(Block):
+    """One past revision."""
+
+    revision: str = Field(description="Its hash.")
+    outcome: str = Field(description="What became of it.")
+    reason: str = Field("", description="Why.")
+    time: str = Field(description="RFC 3339, UTC.")
+
+
+class InactiveField(Block):
+    """A field that is accepted but not acted on by this version of Tidegate."""
+
+    field: str = Field(description="Its path below spec.")
+    reason: str = Field(description="What happens instead.")
+
+
+class Status(Block):
+    """The status of a ModelDeployment."""
+
+    observed_generation: int | None = Field(None, description="The spec that this speaks of.")
+    replicas: int = Field(0, description="Pods of all revisions.")
+    ready_replicas: int = Field(0, description="Pods that serve.")
+    selector: str | None = Field(None, description="Of the pods, for /scale.")
+    conditions: tuple[Condition, ...] = Field(
+        (), description="How it is.", json_schema_extra=list_map("type")
+    )
+    revisions: Revisions = Field(default_factory=Revisions, description="The revisions in play.")
+    traffic: tuple[TrafficShare, ...] = Field((), description="Who gets which share.")
+    rollout: RolloutStatus | None = Field(None, description="Where the rollout stands.")
+    scaling: ScalingStatus | None = Field(None, description="How many replicas, and why.")
+    slo: SloStatus | None = Field(None, description="Measured against promised.")
+    url: str | None = Field(None, description="Where the model answers.")
+    history: tuple[HistoryEntry, ...] = Field((), description="Past revisions, newest first.")
+    inactive: tuple[InactiveField, ...] = Field(
+        (), description="Fields set in the spec that this version does not act on yet."
+    )
+    last_request: str | None = Field(None, description="Id of the last verb that was handled.")
