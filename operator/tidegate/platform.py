@@ -1,0 +1,80 @@
+"""What the platform team sets once for all models: images, profiles, policies.
+
+The chart writes it as a YAML file that the operator reads at start; it never comes from a
+ModelDeployment.
+"""
+
+from pydantic import Field
+
+from tidegate.api.spec import Block, EnvVar, LabelValue, ObjectName, Toleration
+
+MAX_MODEL_BYTES = 1 << 40
+MAX_MODEL_FILES = 100_000
+
+
+class Images(Block):
+    """Images of the pods' containers, by digest or exact tag."""
+
+    triton: str = "nvidia/tritonserver:24.10-py3"
+    envoy: str = "envoyproxy/envoy:v1.40.0"
+    fetch: str = "tidegate/fetch:0.1.0"
+
+
+class Profile(Block):
+    """A named set of runtime choices that a ModelDeployment may refer to.
+
+    Resolved into a revision when it is born: editing a profile touches no running revision.
+    """
+
+    image: str | None = Field(None, description="Triton image [images.triton].")
+    image_pull_secrets: tuple[ObjectName, ...] = ()
+    ca_bundle_config_map: ObjectName | None = Field(
+        None, description="ConfigMap with ca.crt, in the model's namespace."
+    )
+    proxy: dict[str, str] = Field(
+        default_factory=dict, description="HTTP_PROXY, HTTPS_PROXY, NO_PROXY of the fetch."
+    )
+    endpoint: str | None = Field(None, description="Default model.source.endpoint.")
+    region: str | None = Field(None, description="Default model.source.region.")
+    runtime_class_name: ObjectName | None = None
+    tolerations: tuple[Toleration, ...] = ()
+    node_selector: dict[str, LabelValue] = Field(default_factory=dict)
+    env: tuple[EnvVar, ...] = ()
+
+
+class FetchPolicy(Block):
+    """Where models may come from. Enforced in the fetch container, after DNS and redirects."""
+
+    allowed_schemes: tuple[str, ...] = (
+        *("s3", "https", "hf", "pvc", "oci", "image"),
+        *("gs", "as", "mlflow"),
+    )
+    allowed_hosts: tuple[str, ...] = Field((), description="Host globs; empty: any public host.")
+    allow_private_addresses: tuple[str, ...] = Field((), description="CIDRs.")
+    allow_python_backend: bool = True
+    max_bytes: int = MAX_MODEL_BYTES
+    max_files: int = MAX_MODEL_FILES
+
+
+class Platform(Block):
+    """The platform settings."""
+
+    images: Images = Field(default_factory=Images)
+    profiles: dict[str, Profile] = Field(default_factory=dict)
+    default_profile: str | None = None
+    allowed_service_accounts: tuple[str, ...] = ()
+    fetch: FetchPolicy = Field(default_factory=FetchPolicy)
+    gpu_toleration: bool = Field(True, description="Tolerate the taint of GPU nodes.")
+    operator_namespace: str = "tidegate-system"
+    metrics_namespaces: tuple[str, ...] = Field(
+        ("monitoring",), description="Namespaces whose pods may read the models' metrics."
+    )
+    pre_stop_seconds: int = Field(
+        10, description="Least time between endpoint removal and Triton's SIGTERM."
+    )
+    exit_timeout_seconds: int = Field(30, description="Triton's own exit timeout.")
+
+    def profile(self, name: str | None) -> Profile | None:
+        """The profile asked for, the default one, or an empty one; None if the name is unknown."""
+        name = name if name is not None else self.default_profile
+        return Profile() if name is None else self.profiles.get(name)

@@ -1,0 +1,1 @@
+"""What a ModelDeployment becomes: pure functions from specs to manifests."""

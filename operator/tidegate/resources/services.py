@@ -1,0 +1,69 @@
+"""Services: one for each revision, with a selector that never changes, and the entry.
+
+The entry's selector names the revision that gets the traffic: it is where clients without a
+gateway connect, and what tells after a restart which revision is stable.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from tidegate.api.names import REVISION_LABEL
+from tidegate.observed import Object
+from tidegate.resources.meta import labels, metadata, serving_selector
+from tidegate.resources.sidecar import SERVING_PORT, TRITON_GRPC_PORT, TRITON_HTTP_PORT
+
+HTTP_PORT: Final = 8000
+"""Triton's own numbers, so that clients need no other habits."""
+GRPC_PORT: Final = 8001
+H2C: Final = "kubernetes.io/h2c"
+
+
+def ports(*, sidecar: bool) -> list[dict[str, Any]]:
+    """Ports of a Service. With the sidecar both lead to its one port, which speaks both."""
+    http = {"name": "http", "port": HTTP_PORT, "protocol": "TCP"}
+    grpc = {"name": "grpc", "port": GRPC_PORT, "protocol": "TCP", "appProtocol": H2C}
+    if sidecar:
+        # One route serves HTTP and gRPC, so a gateway has to speak HTTP/2 here.
+        return [
+            http | {"targetPort": SERVING_PORT, "appProtocol": H2C},
+            grpc | {"targetPort": SERVING_PORT},
+        ]
+    return [
+        http | {"targetPort": TRITON_HTTP_PORT},
+        grpc | {"targetPort": TRITON_GRPC_PORT},
+    ]
+
+
+def revision_service(deployment: str, name: str, hash_: str, *, sidecar: bool) -> dict[str, Any]:
+    """The Service of one revision, without owner."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "labels": labels(deployment, hash_)},
+        "spec": {
+            "type": "ClusterIP",
+            "selector": serving_selector(deployment, hash_),
+            "ports": ports(sidecar=sidecar),
+        },
+    }
+
+
+def entry_service(deployment: Object, stable_hash: str, *, sidecar: bool) -> dict[str, Any]:
+    """The Service that clients use; its traffic goes to one revision."""
+    name = deployment["metadata"]["name"]
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(deployment, name),
+        "spec": {
+            "type": "ClusterIP",
+            "selector": serving_selector(name, stable_hash),
+            "ports": ports(sidecar=sidecar),
+        },
+    }
+
+
+def revision_of(entry: Mapping[str, Any]) -> str | None:
+    """Hash of the revision that an entry Service leads to."""
+    found = ((entry.get("spec") or {}).get("selector") or {}).get(REVISION_LABEL)
+    return None if found is None else str(found)
