@@ -1,0 +1,7 @@
+"""``python -m tidegate.fetch``."""
+
+import sys
+
+from tidegate.fetch.main import main
+
+sys.exit(main())
