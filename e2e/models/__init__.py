@@ -1,0 +1,1 @@
+"""Real models for the demo and the end-to-end tests."""

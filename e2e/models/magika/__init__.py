@@ -1,0 +1,1 @@
+"""Magika, file-type detection: two real generations of one model."""
