@@ -1,0 +1,1 @@
+"""What `make demo` does with a cluster that is up."""
