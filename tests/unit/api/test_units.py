@@ -147,7 +147,7 @@ def test_no_quantity(text: str) -> None:
         ("1000Ki", "1000Ki"),
         ("0.001", "1m"),
         ("124999.5m", "125"),
-        ("0.9999Ki", "1023898m"),
+        ("0.001Ki", "1024m"),
     ],
 )
 def test_canonical_quantity(text: str | int, canonical: str) -> None:
