@@ -90,10 +90,10 @@ def canonical_quantity(text: str | int | float) -> str:
     if value == 0:
         return "0"
     if text.endswith("i"):
-        for power, suffix in reversed(list(enumerate(["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"]))):
-            if value >= 1024**power and value % 1024**power == 0:
+        # Bytes that fill no Ki are written without a suffix, and read back as a decimal number.
+        for power, suffix in reversed(list(enumerate(["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"], 1))):
+            if value % 1024**power == 0:
                 return f"{int(value / 1024**power)}{suffix}"
-        return f"{int(value * 1000)}m"
     for power, suffix in reversed(list(enumerate(["m", "", "k", "M", "G", "T", "P", "E"], -1))):
         unit = Decimal(1000) ** power
         if value % unit == 0:

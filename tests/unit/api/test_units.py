@@ -148,6 +148,7 @@ def test_no_quantity(text: str) -> None:
         ("0.001", "1m"),
         ("124999.5m", "125"),
         ("0.001Ki", "1024m"),
+        ("187.5Ki", "192k"),
     ],
 )
 def test_canonical_quantity(text: str | int, canonical: str) -> None:
