@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tidegate.analysis.judgement import Objective
 from tidegate.observed import Ref
 
 
@@ -57,6 +58,15 @@ class DeletePod:
 
 
 @dataclass(frozen=True)
+class TakeOut:
+    """Take the serving label off a pod, if it still has this UID: it gets no more traffic."""
+
+    name: str
+    uid: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Event:
     """A Kubernetes event about the ModelDeployment; the same event twice is told once."""
 
@@ -72,12 +82,61 @@ class WriteStatus:
     status: dict[str, Any]
 
 
-Action = Apply | Annotate | Scale | Delete | DeletePod | Event | WriteStatus
+Action = Apply | Annotate | Scale | Delete | DeletePod | TakeOut | Event | WriteStatus
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Read both revisions' counters and judge them, again and again, until told otherwise.
+
+    Attributes:
+        stable: hash of the revision to compare with.
+        canary: hash of the revision on trial.
+        started: when its rollout began; with the two above it names one body of evidence.
+        since: when the phase or step began; shares of traffic are measured from there.
+        objective: what it is judged by.
+        interval_s: time between two looks.
+        state: evidence gathered before this process began, from status; empty: none.
+    """
+
+    stable: str
+    canary: str
+    started: str
+    since: str
+    objective: Objective
+    interval_s: float
+    state: str = ""
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Send golden requests to pods, and again on a schedule.
+
+    Attributes:
+        config_map: name of the ConfigMap that holds them.
+        model: name of the model to ask.
+        pods: UIDs of the pods to ask.
+        every_s: again after so long; None: once for each pod.
+    """
+
+    config_map: str
+    model: str
+    pods: tuple[str, ...]
+    every_s: float | None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Actions in order, and when to look again at the latest (seconds; None: on events only)."""
+    """Actions in order, and what is to be known for the next plan.
+
+    Attributes:
+        actions: carried out in order.
+        requeue_after_s: look again after so long at the latest; None: on events only.
+        measure: what to measure meanwhile.
+        verify: which pods to send golden requests to.
+    """
 
     actions: tuple[Action, ...] = ()
     requeue_after_s: float | None = None
+    measure: Measure | None = None
+    verify: Verify | None = None

@@ -5,7 +5,10 @@ Objects are the API server's own documents (nested dicts), never changed by a re
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, NamedTuple
+
+from tidegate.analysis.judgement import Judgement
 
 Object = Mapping[str, Any]
 
@@ -33,6 +36,73 @@ class Failure:
     ref: Ref | None
     reason: str
     message: str
+
+
+@dataclass(frozen=True)
+class GoldenResult:
+    """What became of the golden requests that one pod was sent.
+
+    Attributes:
+        passed: every answer was as expected.
+        message: which one was not, and how; or how many passed.
+        at: when, UTC.
+    """
+
+    passed: bool
+    message: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the sidecars say of a rollout (see `tidegate.actions.Measure`).
+
+    Attributes:
+        stable: hash of the revision compared with.
+        canary: hash of the revision on trial.
+        started: when the rollout began, as in the `Measure`.
+        judgement: of all that was seen since.
+        read_at: the last time that every pod of the canary could be read; None: never yet.
+        unread: names of pods that could not be read at the last look.
+        hanging: names of canary pods that owe answers and give none.
+        canary_arrivals: client requests that reached the canary since `since`.
+        stable_arrivals: the same for stable.
+        mirrored: copies that reached the canary since the rollout began.
+        since: of the `Measure`.
+        arrivals_per_s: client requests a second, both revisions together; None: unknown yet.
+        in_flight_per_pod: mean requests in flight in one stable pod; None: unknown yet.
+        state: the evidence as text, to go on from after a restart; at most 4 KiB.
+    """
+
+    stable: str
+    canary: str
+    started: str
+    judgement: Judgement
+    read_at: datetime | None
+    since: str = ""
+    unread: tuple[str, ...] = ()
+    hanging: tuple[str, ...] = ()
+    canary_arrivals: int = 0
+    stable_arrivals: int = 0
+    mirrored: int = 0
+    arrivals_per_s: float | None = None
+    in_flight_per_pod: float | None = None
+    state: str = ""
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What was measured: no object of the API server's.
+
+    Attributes:
+        rollout: of the rollout under way; None: nothing was read yet.
+        golden: results by pod UID.
+        golden_problem: why golden requests cannot be sent: no such ConfigMap, or it does not parse.
+    """
+
+    rollout: Measured | None = None
+    golden: Mapping[str, GoldenResult] = field(default_factory=dict)
+    golden_problem: str = ""
 
 
 @dataclass(frozen=True)

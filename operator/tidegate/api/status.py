@@ -36,6 +36,34 @@ class RevisionState(Block):
     created: str | None = Field(None, description="RFC 3339, UTC.")
 
 
+class TestStatus(Block):
+    """One test of a canary and its numbers."""
+
+    __test__ = False  # no test case of pytest's
+
+    test: str = Field(
+        description="errors, errorsAgainstStable, latency, latencyAgainstStable or clientErrors."
+    )
+    observed: str = Field(description="The canary's share, for example 7.5%.")
+    bound: str = Field(description="The share that it is held to.")
+    canary: str = Field(description="Count / requests of the canary, for example 15/200.")
+    stable: str | None = Field(None, description="The same of stable.")
+    evidence: str = Field(description="The e-value.")
+    needed: str = Field(description="The e-value at which the test fires.")
+    verdict: str = Field(description="Bad, Worse or Clear.")
+
+
+class EvidenceStatus(Block):
+    """What is known of a canary."""
+
+    verdict: str = Field(description="Good, Bad or NotYet.")
+    requests: int = Field(0, description="Canary requests behind it.")
+    requests_needed: int | None = Field(None, description="Canary requests to the next decision.")
+    seconds_needed: int | None = Field(None, description="The same at the present rate.")
+    tests: tuple[TestStatus, ...] = Field((), max_length=8, description="Each test.")
+    state: str | None = Field(None, max_length=4096, description="To go on from after a restart.")
+
+
 class FailedRevision(Block):
     """A revision that gets no traffic again without a changed spec or an explicit retry."""
 
@@ -43,6 +71,7 @@ class FailedRevision(Block):
     reason: str = Field(description="Why, in one CamelCase word.")
     message: str = Field("", description="Why, and how to mend it.")
     time: str = Field(description="RFC 3339, UTC.")
+    evidence: str | None = Field(None, description="The numbers of the test that fired.")
 
 
 class Revisions(Block):
@@ -69,9 +98,14 @@ class RolloutStatus(Block):
     phase: str = Field(description="What is going on.")
     weight: str | None = Field(None, description="The canary's share in force, for example 5%.")
     step: int | None = Field(None, description="Index into rollout.steps.")
+    steps: int | None = Field(None, description="How many there are.")
+    mirror: str | None = Field(None, description="Share of the requests that is copied.")
+    hold: str | None = Field(None, description="Why it does not go on, in one CamelCase word.")
+    started: str | None = Field(None, description="RFC 3339, UTC.")
     since: str | None = Field(None, description="RFC 3339, UTC.")
     next_decision: str | None = Field(None, description="When, or what it waits for.")
     message: str | None = Field(None, description="The same in a sentence.")
+    evidence: EvidenceStatus | None = Field(None, description="What is known of the canary.")
 
 
 class ScalingStatus(Block):

@@ -7,7 +7,7 @@ import tomllib
 from tests.unit.architecture.test_tree import ROOT
 
 PACKAGE = ROOT / "operator" / "tidegate"
-EDGES = {"runtime", "fetch", "cli", "dashboard", "simulation"}
+EDGES = {"runtime", "fetch", "cli"}
 
 
 def contracts() -> list[dict[str, list[str]]]:

@@ -1,0 +1,1 @@
+"""Conditions with kstatus semantics: what is true of a ModelDeployment, and why."""

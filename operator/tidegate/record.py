@@ -1,0 +1,90 @@
+"""The decision in force: kept, as JSON, on the object that carries the traffic.
+
+The HTTPRoute (without a gateway the entry Service) says in one write where the traffic goes *and*
+why, so that no crash falls between the two. Status follows from it. Pure.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from typing import Any
+
+
+class Phase(StrEnum):
+    """Where a rollout stands."""
+
+    PREPARING = "Preparing"
+    """The canary's pods are made; no traffic."""
+    VERIFYING = "Verifying"
+    """Golden requests; no traffic."""
+    MIRRORING = "Mirroring"
+    """Copies of live requests; its answers are discarded."""
+    CANARY = "Canary"
+    """A step: some of the traffic."""
+    BAKING = "Baking"
+    """All of the traffic; the old pods stay, so that going back is instant."""
+    PROMOTED = "Promoted"
+    """It is stable now; no rollout is under way."""
+    ROLLED_BACK = "RolledBack"
+    """The canary failed; all traffic goes to stable."""
+    SUPERSEDED = "Superseded"
+    """The canary is no longer asked for; all traffic goes to stable."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was decided.
+
+    Attributes:
+        stable: hash of the revision to go back to; it serves unless the canary does. Empty: there
+            is none, the first revision is under way.
+        canary: hash of the revision on trial; in `RolledBack` and `Superseded` the one that was.
+        phase: where the rollout stands.
+        weight: share of the traffic that goes to the canary, 0 to 1.
+        mirror: share of the requests that is copied to the canary, 0 to 1.
+        step: index into ``rollout.steps`` in phase `Canary`.
+        started: when this rollout began, RFC 3339.
+        since: when this phase or step began, RFC 3339.
+        paused: a verb paused it.
+        target: hash of a revision that a verb (undo, restart) asked for in place of the spec's;
+            empty: the spec's.
+        target_for: hash of the spec's shape for which `target` holds.
+        request: id of the last verb that was handled.
+        reason: why it was decided, CamelCase.
+        message: why, for people.
+        evidence: the numbers behind it, as in status.
+    """
+
+    stable: str
+    canary: str = ""
+    phase: Phase = Phase.PROMOTED
+    weight: float = 0.0
+    mirror: float = 0.0
+    step: int | None = None
+    started: str = ""
+    since: str = ""
+    paused: bool = False
+    target: str = ""
+    target_for: str = ""
+    request: str = ""
+    reason: str = ""
+    message: str = ""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+    def dump(self) -> str:
+        """Compact JSON, without values equal to defaults."""
+        defaults = Record(stable="")
+        said = {k: v for k, v in asdict(self).items() if v != getattr(defaults, k)}
+        return json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+    @classmethod
+    def load(cls, text: str | None) -> "Record | None":
+        """The record that an annotation holds; None where it holds none that can be read."""
+        try:
+            said = json.loads(text or "")
+            known = {f.name for f in fields(cls)}
+            found = {k: v for k, v in said.items() if k in known}
+            return cls(**{"stable": "", **found, "phase": Phase(found.get("phase", "Promoted"))})
+        except (ValueError, TypeError, AttributeError):
+            return None

@@ -1,0 +1,1 @@
+"""Verbs: what a person asks of a rollout, by an annotation."""
