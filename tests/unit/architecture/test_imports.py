@@ -7,7 +7,7 @@ import tomllib
 from tests.unit.architecture.test_tree import ROOT
 
 PACKAGE = ROOT / "operator" / "tidegate"
-EDGES = {"runtime", "fetch", "cli"}
+EDGES = {"runtime", "fetch", "cli", "dashboard", "simulation"}
 
 
 def contracts() -> list[dict[str, list[str]]]:
