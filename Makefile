@@ -69,7 +69,7 @@ generate: venv ## write the CRD, its copies, the references, the chart's README,
 lock: ## write the lock files anew from pyproject.toml and the images' *.in
 	$(LOCK) pyproject.toml --extra operator -o requirements/operator.txt
 	$(LOCK) pyproject.toml --extra fetch -o requirements/fetch.txt
-	$(LOCK) pyproject.toml --extra operator --extra fetch --group dev --group e2e \
+	$(LOCK) pyproject.toml --extra operator --extra cli --extra fetch --group dev --group e2e \
 		-o requirements/dev.txt
 	$(LOCK) requirements/build.in -o requirements/build.txt
 	@for in in e2e/images/*/*.in; do \
