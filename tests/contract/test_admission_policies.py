@@ -499,7 +499,7 @@ class TestRequests:
         assert refused is not None
         assert refused.endswith(
             "write <id>/<verb>/<revision>/<your user name>, with a verb of abort, pause, promote, "
-            "restart, resume, retry, undo; the tidegate command does"
+            "restart, resume, retry, skip-step, undo; the tidegate command does"
         )
 
     def test_a_user_whose_name_holds_slashes(

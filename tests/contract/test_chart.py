@@ -177,8 +177,12 @@ def test_the_operator_may_keep_its_lease(operator: KubeClient) -> None:
     ("role", "yes", "no"),
     [
         ("view", {"get", "watch"}, {"create", "patch", "abort", "promote"}),
-        ("edit", {"create", "patch", "delete", "abort", "retry", "undo"}, {"promote", "escalate"}),
-        ("admin", {"promote"}, {"escalate", "bind"}),
+        (
+            "edit",
+            {"create", "patch", "delete", "abort", "retry", "undo"},
+            {"promote", "skip-step", "escalate"},
+        ),
+        ("admin", {"promote", "skip-step"}, {"escalate", "bind"}),
     ],
 )
 def test_people(

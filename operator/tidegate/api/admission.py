@@ -27,7 +27,16 @@ from tidegate.api import names
 
 Document = dict[str, Any]
 
-VERBS: Final = ("abort", "pause", "promote", "restart", "resume", "retry", "undo")
+VERBS: Final = (
+    "abort",
+    "pause",
+    "promote",
+    "restart",
+    "resume",
+    "retry",
+    "skip-step",
+    "undo",
+)
 """What may be asked of a rollout."""
 
 REQUEST_PATTERN: Final = (

@@ -200,7 +200,7 @@ def test_what_people_may_do() -> None:
     assert verbs("edit") == writes | {"abort", "pause", "restart", "resume", "retry", "undo"}
     assert verbs("edit", "modeldeployments/scale") == {"update", "patch"}
     assert verbs("edit", "modeldeployments/status") == set()
-    assert verbs("admin") == {"promote"}
+    assert verbs("admin") == {"promote", "skip-step"}
 
 
 def test_every_binding_names_a_role_and_an_account_that_the_chart_makes() -> None:
