@@ -46,8 +46,8 @@ from tidegate.resources.monitoring import KIND as MONITOR_KIND
 from tidegate.resources.monitoring import pod_monitor
 from tidegate.resources.pod import Parts
 from tidegate.resources.policies import disruption_budget, network_policy
-from tidegate.resources.route import FULL_WEIGHT, http_route
 from tidegate.resources.route import KIND as ROUTE_KIND
+from tidegate.resources.route import Split, http_route
 from tidegate.resources.services import entry_service
 from tidegate.revision import (
     Revision,
@@ -315,7 +315,7 @@ class _Composer:
         gateway = self.spec.traffic.gateway
         ref = Ref("gateway.networking.k8s.io/v1", ROUTE_KIND, deployment["metadata"]["name"])
         if gateway is not None and ROUTE_KIND in self.observed.present_kinds:
-            yield Apply(http_route(deployment, self.spec, gateway, {stable.name: FULL_WEIGHT}))
+            yield Apply(http_route(deployment, self.spec, gateway, Split(stable.name), ""))
         elif gateway is None and ref in self.observed.children:
             yield Delete(ref, self.observed.children[ref]["metadata"]["uid"])
 

@@ -64,6 +64,7 @@ CHILDREN: Final = (
     Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
     Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
     Kind("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes", optional=True),
+    Kind("gateway.networking.k8s.io/v1", "GRPCRoute", "grpcroutes", optional=True),
     Kind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors", optional=True),
     Kind("resource.k8s.io/v1", "ResourceClaimTemplate", "resourceclaimtemplates", optional=True),
 )

@@ -28,6 +28,7 @@ EXPECTED: dict[tuple[str, str], set[str]] = {
     ("policy", "poddisruptionbudgets"): OWN,
     ("networking.k8s.io", "networkpolicies"): OWN,
     ("gateway.networking.k8s.io", "httproutes"): OWN,
+    ("gateway.networking.k8s.io", "grpcroutes"): OWN,
     ("resource.k8s.io", "resourceclaimtemplates"): OWN,
     ("monitoring.coreos.com", "podmonitors"): OWN,
 }
