@@ -169,7 +169,7 @@ def place(
             and stable.leaving == 0
             and (gave_way_s_ago is None or gave_way_s_ago >= SETTLE_S)
         )
-        if never and gave_way >= min(asked, wanted - 1) and not canary.waiting:
+        if never and gave_way >= min(asked, max(1, wanted - 1)) and not canary.waiting:
             pass  # It has what it needs.
         elif gave_way and not settled:
             pass  # One at a time.
@@ -277,8 +277,8 @@ def _over(
 ) -> Placement:
     """No rollout any more: stable is whole, and what stood in its way goes."""
     if gave_way and stable.ready < wanted:
-        time = "" if start_s is None else f", in about {math.ceil(start_s)} s"
-        text = f"stable gets its pods back: {stable.ready} of {wanted} are ready, all{time}"
+        time = "" if start_s is None else f", all in about {math.ceil(start_s)} s"
+        text = f"stable gets its pods back: {stable.ready} of {wanted} are ready{time}"
         return Placement(wanted, 0, gave_way, Mode.SWAP, "StableShort", text, start_s)
     kept = min(canary.there, wanted) if keep_failed and not gave_way and not stable.waiting else 0
     return Placement(wanted, kept)
