@@ -86,6 +86,7 @@ class Result:
         fired: it did, at some look.
         consequence: what that leads to.
         explanation: for people: "15 of 200 requests failed (7.5 %), the limit is 1 %".
+        tempering: how many requests count as one, since they come in clusters; 1: independent.
     """
 
     test: Test
@@ -100,6 +101,7 @@ class Result:
     fired: bool
     consequence: Consequence
     explanation: str
+    tempering: float = 1.0
 
 
 @dataclass(frozen=True)

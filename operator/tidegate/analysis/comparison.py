@@ -1,0 +1,166 @@
+"""Two shares of requests against each other, block by block: is one larger, or surely not.
+
+Both are products of e-variables, one a block: the likelihood of what the block holds under a
+guess made *before* it, over its likelihood under the nearest point of the hypothesis (Turner, Ly,
+Grünwald 2024, "Generic E-variables for exact sequential k-sample tests that allow for optional
+stopping"; Turner, Grünwald 2023 for convex hypotheses). If the hypothesis is true in every block,
+whatever the shares are and however they and the split of the traffic change from block to block,
+the chance that the product ever reaches 1/alpha is at most alpha.
+
+Why that holds for whole blocks: the expectation of a block's factor is f1(p1)^n1 f0(p0)^n0, with f
+affine, so its logarithm is concave in (p1, p0). It is 0 at the projected point, where its gradient
+is minus that of the divergence that the projection minimises; so it falls towards every other
+point of a convex hypothesis. Pure.
+"""
+
+from collections.abc import Sequence
+from math import exp, log, log1p
+from typing import Final
+
+ERROR_RATIOS: Final = tuple(1.5 * 200.0 ** (i / 11) for i in range(12))
+"""Odds ratios that count as worse, for failures: 1.5 to 300."""
+LATENCY_RATIOS: Final = (1.2, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
+"""The same for latency, where many requests lie beyond a bound and small changes show."""
+_FLOOR: Final = 1e-9
+_STEPS: Final = 100
+_PRIOR: Final = 0.5
+
+
+def log_mean(log_values: Sequence[float], tempering: float = 1.0) -> float:
+    """Logarithm of the mean of exp(v / tempering)."""
+    top = max(log_values)
+    scale = 1.0 / tempering
+    total = 0.0
+    for value in log_values:
+        total += exp((value - top) * scale)
+    return top * scale + log(total / len(log_values))
+
+
+class Baseline:
+    """What stable's share was so far: the mean of a Beta distribution.
+
+    Attributes:
+        failed: how many of stable's requests did, in the blocks before.
+        requests: out of.
+    """
+
+    __slots__ = ("_a", "_b", "failed", "requests")
+
+    def __init__(self, guess: float) -> None:
+        self._a = _PRIOR
+        self._b = _PRIOR * (1.0 - guess) / guess
+        self.failed = 0.0
+        self.requests = 0.0
+
+    def share(self) -> float:
+        """The guess for the next block."""
+        return (self._a + self.failed) / (self._a + self._b + self.requests)
+
+    def add(self, failed: float, requests: float) -> None:
+        """Learn from a block, after it was weighed."""
+        self.failed += failed
+        self.requests += requests
+
+
+def add_superiority(
+    log_ratios: list[float],
+    ratios: Sequence[float],
+    guess: float,
+    canary: tuple[float, float],
+    stable: tuple[float, float],
+) -> None:
+    """Weigh one block against "the canary's share is at most stable's"; adds to `log_ratios`.
+
+    Args:
+        log_ratios: the running sum for each of `ratios`.
+        ratios: odds ratios, above 1.
+        guess: stable's share, from earlier blocks.
+        canary: how many failed, out of how many.
+        stable: the same.
+    """
+    (s1, n1), (s0, n0) = canary, stable
+    if n1 <= 0.0 or n0 <= 0.0:
+        return  # both sides of the ratio are the same
+    g1, g0 = n1 - s1, n0 - s0
+    w1 = n1 / (n1 + n0)
+    failed, good = s1 + s0, g1 + g0
+    # With d = 1 - guess + guess r: p1 = guess r / d, 1 - p1 = (1 - guess) / d.
+    base = s0 * log(guess) + g0 * log1p(-guess) + s1 * log(guess) + g1 * log1p(-guess)
+    rest = 1.0 - guess
+    for i, ratio in enumerate(ratios):
+        d = rest + guess * ratio
+        p1 = guess * ratio / d
+        mixed = guess + w1 * (p1 - guess)
+        log_ratios[i] += (
+            base
+            + (s1 * log(ratio) if s1 else 0.0)
+            - n1 * log(d)
+            - (failed * log(mixed) if failed else 0.0)
+            - good * log1p(-mixed)
+        )
+
+
+NON_INFERIOR_SHIFTS: Final = (0.0, 0.3, 0.6)
+"""Guesses of the canary's share: stable's, plus this part of the margin."""
+
+
+def add_non_inferiority(
+    log_ratios: list[float],
+    margin: float,
+    guess: float,
+    canary: tuple[float, float],
+    stable: tuple[float, float],
+) -> None:
+    """Weigh one block against "the canary's share is at least stable's + margin".
+
+    An e-variable rather than two confidence sequences: their ends add up, which asks for about
+    twice the requests, and they pool blocks whose shares and splits differ.
+
+    Args:
+        log_ratios: the running sum for each of `NON_INFERIOR_SHIFTS`.
+        margin: above 0.
+        guess: stable's share, from earlier blocks.
+        canary: how many failed, out of how many.
+        stable: the same.
+    """
+    (s1, n1), (s0, n0) = canary, stable
+    if n1 <= 0.0 or n0 <= 0.0:
+        return
+    for i, shift in enumerate(NON_INFERIOR_SHIFTS):
+        p1 = min(guess + shift * margin, 1.0 - _FLOOR)
+        q0 = _projected(p1, n1, guess, n0, margin)
+        q1 = q0 + margin
+        if q0 <= 0.0 or q1 >= 1.0:
+            continue
+        log_ratios[i] += (
+            (s1 * log(p1 / q1) if s1 else 0.0)
+            + (n1 - s1) * (log1p(-p1) - log1p(-q1))
+            + (s0 * log(guess / q0) if s0 else 0.0)
+            + (n0 - s0) * (log1p(-guess) - log1p(-q0))
+        )
+
+
+def _projected(p1: float, n1: float, p0: float, n0: float, margin: float) -> float:
+    """The q that minimises n1 KL(p1 || q + margin) + n0 KL(p0 || q): Newton, kept inside."""
+    low, high = max(p1 - margin, 0.0), min(p0, 1.0 - margin)
+    if low >= high:
+        return high
+    q = low + (high - low) * 0.5
+    for _ in range(_STEPS):
+        q1 = q + margin
+        v1, v0 = q1 * (1.0 - q1), q * (1.0 - q)
+        slope = n1 * (q1 - p1) / v1 + n0 * (q - p0) / v0
+        if slope > 0.0:
+            high = q
+        else:
+            low = q
+        # The derivative of (q - p) / (q (1 - q)) is ((q - p)^2 + p (1 - p)) / (q (1 - q))^2.
+        curvature = n1 * ((q1 - p1) ** 2 + p1 * (1.0 - p1)) / (v1 * v1)
+        curvature += n0 * ((q - p0) ** 2 + p0 * (1.0 - p0)) / (v0 * v0)
+        step = q - slope / curvature
+        if not low < step < high:
+            step = 0.5 * (low + high)
+        if abs(step - q) <= 1e-13 * q:
+            break
+        q = step
+    return q

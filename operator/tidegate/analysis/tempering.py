@@ -1,0 +1,79 @@
+"""How clustered stable's outcomes are: by how much the evidence has to be divided. Pure.
+
+A client that keeps its connection, or sends the same bad request over and over, makes outcomes
+come in clusters: ten requests say no more than one. Stable shows how large the clusters are by its
+index of dispersion: the variance of its counts over what independent requests would give.
+"""
+
+from math import sqrt
+from typing import Final
+
+LEVELS: Final = 6
+"""Blocks are compared with their neighbours singly, in twos, in fours ... up to 32 blocks, since a
+cluster may be spread over seconds."""
+FLOATS: Final = 10
+"""Numbers kept of each level."""
+LARGEST: Final = 100.0
+"""No exponent is larger: beyond it stable shows an incident, not its clients' ways."""
+_SURE: Final = 4.0
+"""Standard deviations by which the dispersion has to exceed that of independent requests."""
+
+
+class Dispersion:
+    """An estimate of the cluster size, from pairs of neighbouring blocks of stable's.
+
+    Of the m failures of a pair of blocks, independent requests put a Binomial number into the
+    first; (x - its mean)^2 over its variance per failure is m on average, and m c for clusters
+    of c. Neighbours share whatever drifts, so a slow change of the rate is no dispersion. The two largest
+    pairs of a level are left out: an incident begins once and ends once.
+
+    Attributes:
+        values: the state, `LEVELS` x `FLOATS` numbers.
+    """
+
+    __slots__ = ("values",)
+
+    def __init__(self) -> None:
+        # Each level: waiting (0 or 1), its failed, its requests; sums of d^2, m, 2 m (m - 1);
+        # the largest and second-largest d^2 with their m.
+        self.values = [0.0] * (LEVELS * FLOATS)
+
+    def add(self, failed: float, requests: float) -> None:
+        """Take in the next block."""
+        values = self.values
+        for level in range(LEVELS):
+            at = level * FLOATS
+            if values[at] == 0.0:
+                values[at : at + 3] = (1.0, failed, requests)
+                return
+            before, out_of = values[at + 1], values[at + 2]
+            values[at] = 0.0
+            m, n = before + failed, out_of + requests
+            if m >= 2.0 and out_of > 0.0 and requests > 0.0:
+                share = out_of / n
+                # Hypergeometric: where nearly all fail, there is little left to vary.
+                room = 1.0 - (m - 1.0) / (n - 1.0) if n > m else 0.0
+                d2 = (before - m * share) ** 2 / (share * (1.0 - share))
+                expected = m * room
+                values[at + 3] += d2
+                values[at + 4] += expected
+                values[at + 5] += 2.0 * expected * max(expected - 1.0, 0.0)
+                if d2 > values[at + 6]:
+                    values[at + 8], values[at + 9] = values[at + 6], values[at + 7]
+                    values[at + 6], values[at + 7] = d2, expected
+                elif d2 > values[at + 8]:
+                    values[at + 8], values[at + 9] = d2, expected
+            failed, requests = m, n
+
+    def exponent(self) -> float:
+        """The cluster size that the blocks show beyond doubt; 1 for independent requests."""
+        result = 1.0
+        values = self.values
+        for level in range(LEVELS):
+            at = level * FLOATS
+            squares = values[at + 3] - values[at + 6] - values[at + 8]
+            expected = values[at + 4] - values[at + 7] - values[at + 9]
+            spread = sqrt(max(values[at + 5], 0.0))
+            if expected > 0.5 and squares - expected > _SURE * spread:
+                result = max(result, squares / expected)
+        return min(result, LARGEST)
