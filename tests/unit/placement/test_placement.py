@@ -229,6 +229,17 @@ def test_after_a_swap_stable_gets_its_pods_back_before_anything_is_kept(phase: P
     assert (numbers(whole), whole.gave_way, whole.reason) == ((4, 0), 0, "")
 
 
+def test_failed_pods_are_kept_only_where_they_take_no_gpu_from_stable() -> None:
+    state: dict[str, Any] = {
+        "phase": Phase.ROLLED_BACK,
+        "canary": Pods(2, 0),
+        "keep_failed": True,
+    }
+    assert decide(**state).canary == 2
+    assert decide(**state, gave_way=2).canary == 0
+    assert decide(**state, stable=waiting(4, 3)).canary == 0
+
+
 def test_a_scale_edit_in_a_swap_reaches_stable_at_once() -> None:
     state: dict[str, Any] = {"gave_way": 1, "canary": Pods(1, 1), "stable": Pods(3, 3)}
     assert decide(**state, wanted=6).stable == 5
