@@ -30,6 +30,7 @@ from tidegate.actions import (
     Delete,
     DeletePod,
     Scale,
+    TakeOut,
     WriteStatus,
 )
 from tidegate.api.names import (
@@ -37,6 +38,7 @@ from tidegate.api.names import (
     CHILDREN_MANAGER,
     KIND,
     SCALE_MANAGER,
+    SERVING_LABEL,
     STATUS_MANAGER,
 )
 from tidegate.observed import Object, Ref
@@ -175,6 +177,8 @@ class Carrier:
             case DeletePod():
                 done = await self._delete(POD, key.namespace, action.name, action.uid)
                 return replace(done, reason=action.reason) if done.wrote else done
+            case TakeOut():
+                return await self._take_out(key, action)
             case WriteStatus():
                 return await self._status(key, deployment, action.status)
             case _:
@@ -343,6 +347,24 @@ class Carrier:
         else:
             self._cache.gone(kind, namespace, name, uid)
         return Done(wrote=True, reason="not wanted any more")
+
+    async def _take_out(self, key: Key, action: TakeOut) -> Done:
+        """Nothing puts the label back: drift is looked for in children, and pods are none."""
+        live = self._cache.get(POD, key.namespace, action.name)
+        if live is None or uid_of(live) != action.uid:
+            return NOTHING
+        if SERVING_LABEL not in (live["metadata"].get("labels") or {}):
+            return NOTHING
+        document = {"metadata": {"uid": action.uid, "labels": {SERVING_LABEL: None}}}
+        try:
+            written = await self._kube.merge(
+                POD, key.namespace, action.name, document, manager=CHILDREN_MANAGER
+            )
+        except (NotFoundError, ConflictError):
+            # That pod is gone, and another may have its name; its watch will say so.
+            return NOTHING
+        self._cache.put(POD, written.document)
+        return Done(wrote=True, reason=action.reason)
 
     def _controlled(self, kind: Kind, key: Key, deployment: Object, ref: Ref) -> Object | None:
         live = self._cache.get(kind, key.namespace, ref.name)

@@ -23,7 +23,7 @@ EXPECTED: dict[tuple[str, str], set[str]] = {
     ("apps", "controllerrevisions"): OWN,
     ("", "services"): OWN,
     ("", "configmaps"): OWN,
-    ("", "pods"): READ | {"delete"},
+    ("", "pods"): READ | {"patch", "delete"},
     ("", "events"): {"get", "list", "create"},
     ("policy", "poddisruptionbudgets"): OWN,
     ("networking.k8s.io", "networkpolicies"): OWN,

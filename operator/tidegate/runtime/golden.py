@@ -1,0 +1,591 @@
+"""Sends golden requests to pods and keeps what became of them.
+
+Each pod is asked once its Triton is ready, again when its Triton was started anew, when the
+ConfigMap changed, and on a schedule. A pod that cannot be reached, or is too busy to answer, is
+unknown: it has no result, and is asked again. Only an answer, or none at all to a request that was
+taken, fails a pod.
+
+`Verification` looks after one ModelDeployment and knows no event loop's time but its clock's;
+`GoldenRunner` keeps one task for each. The ConfigMap is the user's, without our labels, so no watch
+shows it: it is read when somebody is to be asked.
+"""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+from urllib.parse import quote
+
+import aiohttp
+import structlog
+
+from tidegate.actions import Verify
+from tidegate.diagnosis import is_ready
+from tidegate.golden import (
+    Answer,
+    GoldenError,
+    GoldenRequest,
+    check_against_metadata,
+    compare,
+    decode,
+    encode,
+    parse,
+)
+from tidegate.observed import GoldenResult, Object
+from tidegate.resources.pod import ENVOY, TRITON
+from tidegate.resources.sidecar import INTERNAL_PORT, TRITON_HTTP_PORT, TRITON_READY_PATH
+from tidegate.runtime.cache import Key
+from tidegate.runtime.kinds import Kind, kind_of
+from tidegate.runtime.kube import ForbiddenError, KubeError, NotFoundError
+
+log: Final = structlog.get_logger(__name__)
+
+TIMEOUT_S: Final = 60.0
+"""For one request, from its first byte to the last of its answer."""
+CONNECT_TIMEOUT_S: Final = 5.0
+PODS_AT_ONCE: Final = 16
+"""Asked at the same time, of all ModelDeployments together; a pod gets one request at a time."""
+OF_ONE_AT_ONCE: Final = 4
+"""Of these for one ModelDeployment: its hanging pods must not hold up the others."""
+FRESH_S: Final = 30.0
+"""The ConfigMap is read again when somebody is to be asked and it was read longer ago."""
+MISSING_AGAIN_S: Final = 5.0
+"""It does not exist or could not be read: look again after so long."""
+FIRST_AGAIN_S: Final = 1.0
+LATER_AGAIN_S: Final = 10.0
+"""A pod that could not be asked is tried again after the first, twice that ... at most this."""
+TELL_AFTER_TRIES: Final = 3
+"""So many times in vain, and `GoldenRunner.problem` says so."""
+MAX_ANSWER_BYTES: Final = 8 << 20
+MESSAGE_CHARS: Final = 600
+LENGTH_HEADER: Final = "Inference-Header-Content-Length"
+CONFIG_MAP: Final = kind_of("v1", "ConfigMap")
+
+
+class Reads(Protocol):
+    """The part of `tidegate.runtime.kube.Kube` that is needed."""
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any]:
+        """One object."""
+
+
+class UnknownError(Exception):
+    """The pod could not be asked: says nothing about its answers."""
+
+
+def base_url(pod: Object) -> str:
+    """Where a pod is asked: its internal listener; without a sidecar, Triton itself."""
+    address = pod["status"]["podIP"]
+    host = f"[{address}]" if ":" in address else address
+    containers = pod["spec"].get("initContainers") or ()
+    sidecar = any(c["name"] == ENVOY for c in containers)
+    return f"http://{host}:{INTERNAL_PORT if sidecar else TRITON_HTTP_PORT}"
+
+
+class PodClient:
+    """Asks pods.
+
+    Args:
+        url: of a pod.
+        timeout_s: for one request.
+    """
+
+    def __init__(
+        self, url: Callable[[Object], str] = base_url, timeout_s: float = TIMEOUT_S
+    ) -> None:
+        self._url = url
+        self._timeout_s = timeout_s
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Close open connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def verify(
+        self, pod: Object, requests: Iterable[GoldenRequest], model: str
+    ) -> tuple[bool, str]:
+        """Send all golden requests. Returns whether all answers were right, and what to say.
+
+        Raises:
+            UnknownError: the pod could not be asked.
+        """
+        by_model: dict[str, list[GoldenRequest]] = {}
+        for request in requests:
+            by_model.setdefault(request.model or model, []).append(request)
+        wanting: list[str] = []
+        for name, group in by_model.items():
+            wanting += await self._misfits(pod, name, group)
+        if wanting:
+            more = f" ({len(wanting) - 1} more like it)" if len(wanting) > 1 else ""
+            return False, _cut(f"{wanting[0]}{more}")
+        sent = 0
+        wrong: list[str] = []
+        for name, group in by_model.items():
+            for request in group:
+                sent += 1
+                try:
+                    found = await self._compare(pod, name, request)
+                except TimeoutError:
+                    # The others would have to wait as long.
+                    text = f"{request}: no answer within {self._timeout_s:g} s"
+                    return False, _cut("; ".join([text, *wrong]))
+                if found:
+                    wrong.append(f"{request}: {found}")
+        if wrong:
+            return False, _cut(f"{len(wrong)} of {sent} golden requests failed; {wrong[0]}")
+        return True, f"{sent} of {sent} golden requests answered as expected"
+
+    async def _misfits(
+        self, pod: Object, model: str, requests: Iterable[GoldenRequest]
+    ) -> list[str]:
+        """What the requests want of the model that it does not have."""
+        path = f"/v2/models/{quote(model, safe='')}"
+        try:
+            status, body, _ = await self._send(pod, "GET", path)
+            if status != 200:
+                ready, _, _ = await self._send(pod, "GET", TRITON_READY_PATH)
+                if ready != 200 or status == 503:
+                    raise UnknownError(f"its Triton is not ready (HTTP {ready})")
+                said = decode(status, body, None).error
+                return [
+                    f"model {model} cannot be asked: HTTP {status}: {said}. Correct model in the "
+                    "golden request, or model.name."
+                ]
+        except TimeoutError as error:
+            raise UnknownError(f"no answer to GET {path} in {self._timeout_s:g} s") from error
+        try:
+            return list(check_against_metadata(requests, json.loads(body)))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UnknownError(f"GET {path} answers no model metadata: {error!r}") from error
+
+    async def _compare(self, pod: Object, model: str, request: GoldenRequest) -> str:
+        body, length = encode(request)
+        path = f"/v2/models/{quote(model, safe='')}/infer"
+        status, raw, headers = await self._send(pod, "POST", path, body, length)
+        if status == 503 and (request.error is None or request.error.status != 503):
+            # The sidecar's word for no connection to Triton, Triton's for a full queue.
+            raise UnknownError(f"HTTP 503: {decode(status, raw, None).error[:200]}")
+        if len(raw) > MAX_ANSWER_BYTES:
+            return f"the answer is longer than {MAX_ANSWER_BYTES} bytes"
+        told = headers.get(LENGTH_HEADER, "")
+        # Beside the event loop: a large tensor takes a while.
+        return await asyncio.to_thread(
+            _judge, request, status, raw, int(told) if told.isdecimal() else None
+        )
+
+    async def _send(
+        self, pod: Object, method: str, path: str, body: bytes | None = None, length: int = 0
+    ) -> tuple[int, bytes, Mapping[str, str]]:
+        """Status, body (a little more than `MAX_ANSWER_BYTES` at most) and headers.
+
+        Raises:
+            UnknownError: no connection, or it broke twice.
+            TimeoutError: a connection, and no answer.
+        """
+        headers = {}
+        if body is not None:
+            headers = {"Content-Type": "application/octet-stream", LENGTH_HEADER: str(length)}
+        for last in (False, True):
+            try:
+                async with (
+                    asyncio.timeout(self._timeout_s),
+                    self._open().request(
+                        method,
+                        self._url(pod) + path,
+                        data=body,
+                        headers=headers,
+                        allow_redirects=False,
+                    ) as response,
+                ):
+                    raw = bytearray()
+                    async for chunk in response.content.iter_any():
+                        raw += chunk
+                        if len(raw) > MAX_ANSWER_BYTES:
+                            break
+                    return response.status, bytes(raw), response.headers
+            except aiohttp.ConnectionTimeoutError as error:
+                raise UnknownError(f"no connection within {CONNECT_TIMEOUT_S:g} s") from error
+            except TimeoutError:
+                raise
+            except (aiohttp.ClientError, OSError) as error:
+                # A pod that was just started, or a connection that it closed while idle.
+                if last:
+                    raise UnknownError(str(error) or repr(error)) from error
+        raise AssertionError
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+                connector=aiohttp.TCPConnector(limit=0),
+            )
+        return self._session
+
+
+def _judge(request: GoldenRequest, status: int, raw: bytes, length: int | None) -> str:
+    try:
+        answer: Answer = decode(status, raw, length)
+    except ValueError as error:
+        return str(error)
+    return compare(request, answer)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MESSAGE_CHARS else text[: MESSAGE_CHARS - 3] + "..."
+
+
+@dataclass
+class _Pod:
+    """One pod's turn.
+
+    Attributes:
+        document: as last seen.
+        asked_as: restarts of its Triton, and version of the ConfigMap, when it was last asked.
+        asked_at: when that ended; monotonic, seconds.
+        vain: times in a row that it could not be asked.
+        why: the last time.
+        task: asks it now.
+    """
+
+    document: Object
+    asked_as: tuple[int, str] | None = None
+    asked_at: float = 0.0
+    vain: int = 0
+    why: str = ""
+    task: asyncio.Task[None] | None = None
+
+    def due_at(self, as_: tuple[int, str], every_s: float | None) -> float | None:
+        """When to ask it next; None: only when something changes."""
+        if self.asked_as is None or (self.asked_as != as_ and not self.vain):
+            return 0.0
+        if self.vain:
+            return self.asked_at + min(LATER_AGAIN_S, FIRST_AGAIN_S * 2.0 ** min(self.vain - 1, 9))
+        return None if every_s is None else self.asked_at + every_s
+
+
+class Verification:
+    """The golden requests of one ModelDeployment.
+
+    Args:
+        key: whose.
+        reads: the API server.
+        client: asks pods.
+        slots: how many pods may be asked at the same time, of all.
+        changed: called when `look` should be called.
+        told: called when `results` or `problem` changed.
+        now: wall clock, UTC.
+        clock: monotonic, seconds.
+    """
+
+    def __init__(
+        self,
+        key: Key,
+        reads: Reads,
+        client: PodClient,
+        slots: asyncio.Semaphore,
+        changed: Callable[[], None],
+        told: Callable[[], None],
+        now: Callable[[], datetime],
+        clock: Callable[[], float],
+    ) -> None:
+        self._key = key
+        self._reads = reads
+        self._client = client
+        self._slots = slots
+        self._own_slots = asyncio.Semaphore(OF_ONE_AT_ONCE)
+        self._changed = changed
+        self._told = told
+        self._now = now
+        self._clock = clock
+        self._verify: Verify | None = None
+        self._pods: dict[str, _Pod] = {}
+        self._requests: tuple[GoldenRequest, ...] = ()
+        self._version = ""
+        self._read_at: float | None = None
+        self._read_again_s = FRESH_S
+        self._config_problem = ""
+        self._told_problem = ""
+        self.results: dict[str, GoldenResult] = {}
+
+    @property
+    def problem(self) -> str:
+        """Why pods cannot be asked; empty: nothing is in the way."""
+        if self._config_problem:
+            return self._config_problem
+        for uid, pod in self._pods.items():
+            if pod.vain >= TELL_AFTER_TRIES and uid not in self.results:
+                name = pod.document["metadata"]["name"]
+                return f"pod {name} cannot be sent golden requests: {pod.why}. It is tried again."
+        return ""
+
+    def want(self, verify: Verify, pods: Iterable[Object]) -> None:
+        """Look after these pods from now on, as they are now."""
+        old = self._verify
+        if old is not None and (old.config_map, old.model) != (verify.config_map, verify.model):
+            self.close()
+            self._read_at, self._version, self._config_problem = None, "", ""
+        self._verify = verify
+        documents = {pod["metadata"]["uid"]: pod for pod in pods}
+        for uid in set(self._pods) - set(verify.pods):
+            self._drop(uid)
+        for uid in verify.pods:
+            document = documents.get(uid)
+            if document is None:
+                self._drop(uid)
+            elif uid not in self._pods:
+                self._pods[uid] = _Pod(document)
+            else:
+                pod = self._pods[uid]
+                if _restarts(document) != _restarts(pod.document) and uid in self.results:
+                    del self.results[uid]  # that was another process
+                    self._told()
+                pod.document = document
+        self._changed()
+
+    async def look(self) -> float | None:
+        """Read the ConfigMap if it is time, ask who is due. Returns when to look again, seconds."""
+        verify = self._verify
+        if verify is None:
+            return None
+        waited_s = None if self._read_at is None else self._clock() - self._read_at
+        if waited_s is None or (
+            waited_s >= self._read_again_s and (self._config_problem or any(self._due(verify)))
+        ):
+            await self._read(verify.config_map)
+            verify = self._verify
+            if verify is None or self._read_at is None:  # another was wanted meanwhile
+                return 0.0
+            waited_s = self._clock() - self._read_at
+        if self._config_problem:
+            return max(0.0, self._read_again_s - waited_s)
+        for pod in self._due(verify):
+            pod.task = asyncio.create_task(self._ask(verify, pod))
+        times = [
+            at
+            for pod in self._idle()
+            if (at := pod.due_at(self._as(pod), verify.every_s)) is not None
+        ]
+        return max(0.0, min(times) - self._clock()) if times else None
+
+    async def settled(self) -> None:
+        """Wait until nobody is being asked."""
+        await asyncio.gather(
+            *(p.task for p in self._pods.values() if p.task), return_exceptions=True
+        )
+
+    def close(self) -> None:
+        """Stop asking, and forget."""
+        for uid in list(self._pods):
+            self._drop(uid)
+
+    def _drop(self, uid: str) -> None:
+        pod = self._pods.pop(uid, None)
+        if pod is not None and pod.task is not None:
+            pod.task.cancel()
+        self.results.pop(uid, None)
+
+    def _idle(self) -> list[_Pod]:
+        """Who could be asked: Ready, and nobody does it already."""
+        return [
+            pod
+            for pod in self._pods.values()
+            if pod.task is None and is_ready(pod.document) and pod.document["status"].get("podIP")
+        ]
+
+    def _due(self, verify: Verify) -> list[_Pod]:
+        now = self._clock()
+        return [
+            pod
+            for pod in self._idle()
+            if (at := pod.due_at(self._as(pod), verify.every_s)) is not None and at <= now
+        ]
+
+    def _as(self, pod: _Pod) -> tuple[int, str]:
+        return _restarts(pod.document), self._version
+
+    async def _read(self, name: str) -> None:
+        where = f"goldenRequests.configMapName: ConfigMap {self._key.namespace}/{name}"
+        read_again_s = FRESH_S
+        requests, version = self._requests, self._version
+        try:
+            config_map = await self._reads.get(CONFIG_MAP, self._key.namespace, name)
+        except NotFoundError:
+            read_again_s = MISSING_AGAIN_S
+            problem = f"{where} does not exist. Create it, or correct the name."
+        except ForbiddenError as error:
+            problem = f"{where} may not be read: {error}. Grant the operator get on it."
+        except KubeError as error:
+            read_again_s = MISSING_AGAIN_S
+            # What was read before still holds.
+            problem = self._config_problem
+            if not self._version:
+                problem = f"{where} cannot be read: {error}"
+        else:
+            problem = self._config_problem
+            found = str(config_map["metadata"].get("resourceVersion"))
+            if found != version or problem:
+                try:
+                    # Beside the event loop: a large one takes a while.
+                    requests = await asyncio.to_thread(parse, config_map)
+                    version, problem = found, ""
+                except GoldenError as error:
+                    problem = f"goldenRequests.configMapName: {error}"
+        if self._verify is None or self._verify.config_map != name:
+            return
+        self._requests, self._version, self._config_problem = requests, version, problem
+        self._read_at, self._read_again_s = self._clock(), read_again_s
+        self._tell_problem()
+
+    async def _ask(self, verify: Verify, pod: _Pod) -> None:
+        uid, name = pod.document["metadata"]["uid"], pod.document["metadata"]["name"]
+        as_ = self._as(pod)
+        outcome: tuple[bool, str] | None = None
+        try:
+            async with self._own_slots, self._slots:
+                outcome = await self._client.verify(pod.document, self._requests, verify.model)
+        except UnknownError as error:
+            why = str(error)
+        except Exception as error:  # a defect in reading one answer must not end the others' turns
+            log.error("golden requests not sent", modeldeployment=str(self._key), exc_info=error)
+            why = repr(error)
+        pod.task = None
+        pod.asked_at, pod.asked_as = self._clock(), as_
+        if outcome is None:
+            pod.vain, pod.why = pod.vain + 1, why
+            log.debug("pod not asked", modeldeployment=str(self._key), pod=name, problem=why)
+        else:
+            pod.vain = 0
+            if as_[0] == _restarts(pod.document):
+                self._record(uid, name, *outcome)
+        self._tell_problem()
+        self._changed()
+
+    def _record(self, uid: str, name: str, passed: bool, message: str) -> None:
+        old = self.results.get(uid)
+        self.results[uid] = GoldenResult(passed, message, self._now())
+        if old is None or (old.passed, old.message) != (passed, message):
+            log.info(
+                "golden requests",
+                modeldeployment=str(self._key),
+                pod=name,
+                passed=passed,
+                reason=message,
+            )
+            self._told()
+
+    def _tell_problem(self) -> None:
+        if self.problem != self._told_problem:
+            self._told_problem = self.problem
+            self._told()
+
+
+@dataclass
+class _Kept:
+    verification: Verification
+    task: asyncio.Task[None] = field(repr=False)
+
+
+class GoldenRunner:
+    """Golden requests of all ModelDeployments.
+
+    Args:
+        reads: the API server.
+        wake: told of a ModelDeployment whose results, or whose problem, changed.
+        client: asks pods.
+        now: wall clock, UTC.
+        clock: monotonic, seconds.
+    """
+
+    def __init__(
+        self,
+        reads: Reads,
+        wake: Callable[[Key], None],
+        client: PodClient | None = None,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._reads = reads
+        self._wake = wake
+        self._client = client or PodClient()
+        self._now = now
+        self._clock = clock
+        self._slots = asyncio.Semaphore(PODS_AT_ONCE)
+        self._kept: dict[Key, _Kept] = {}
+
+    def want(self, key: Key, verify: Verify | None, pods: Iterable[Object]) -> None:
+        """Send these golden requests from now on; None: none, and forget what came of them.
+
+        Args:
+            key: the ModelDeployment.
+            verify: as its last plan says.
+            pods: its pods as they are now; those that `verify` does not name are left out.
+        """
+        kept = self._kept.get(key)
+        if verify is None:
+            if kept is not None:
+                self._end(key)
+            return
+        if kept is None:
+            changed = asyncio.Event()
+            verification = Verification(
+                key,
+                self._reads,
+                self._client,
+                self._slots,
+                changed.set,
+                lambda: self._wake(key),
+                self._now,
+                self._clock,
+            )
+            task = asyncio.create_task(_keep_looking(verification, changed), name=f"golden {key}")
+            kept = self._kept[key] = _Kept(verification, task)
+        kept.verification.want(verify, pods)
+
+    def results(self, key: Key) -> Mapping[str, GoldenResult]:
+        """By pod UID; a pod that was not asked yet, or could not be, is left out."""
+        kept = self._kept.get(key)
+        return {} if kept is None else dict(kept.verification.results)
+
+    def problem(self, key: Key) -> str:
+        """Why golden requests cannot be sent; empty: nothing is in the way."""
+        kept = self._kept.get(key)
+        return "" if kept is None else kept.verification.problem
+
+    async def close(self) -> None:
+        """Stop all, and close open connections."""
+        tasks = [kept.task for kept in self._kept.values()]
+        for key in list(self._kept):
+            self._end(key)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._client.close()
+
+    def _end(self, key: Key) -> None:
+        kept = self._kept.pop(key)
+        kept.task.cancel()
+        kept.verification.close()
+
+
+async def _keep_looking(verification: Verification, changed: asyncio.Event) -> None:
+    while True:
+        changed.clear()
+        try:
+            after_s = await verification.look()
+        except Exception as error:  # a defect must not end the schedule
+            log.error("golden requests not looked after", exc_info=error)
+            after_s = LATER_AGAIN_S
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(after_s):
+                await changed.wait()
+
+
+def _restarts(pod: Object) -> int:
+    for status in (pod.get("status") or {}).get("containerStatuses") or ():
+        if status.get("name") == TRITON:
+            return int(status.get("restartCount") or 0)
+    return 0
