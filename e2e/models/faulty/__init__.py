@@ -1,0 +1,1 @@
+"""A real model with faults on demand: bad versions, and good ones that look odd."""
