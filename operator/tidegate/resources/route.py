@@ -278,31 +278,46 @@ def route_state(route: Object, parents: Iterable[Mapping[str, Any]] | None = Non
     problems: list[tuple[str, str]] = []
     controllers: set[str] = set()
     for parent in wanted:
-        entries = [
-            e for e in said if _parent(e["parentRef"], namespace) == _parent(parent, namespace)
-        ]
-        verdicts = [(e, _problem(e, generation)) for e in entries]
-        # A controller that is gone leaves its last word behind: one that is up to date will do.
-        fresh = [(e, p) for e, p in verdicts if p is None or p[0] != PENDING]
-        controllers |= {str(e.get("controllerName")) for e, _ in fresh or verdicts}
-        if any(p is None for _, p in verdicts):
-            continue
-        if fresh:
-            reason, message = fresh[0][1] or ("", "")
-            problems.append((reason, f"Gateway {parent['name']}: {message}"))
-        else:
-            problems.append(
-                (
-                    PENDING,
-                    f"Gateway {parent['name']}: no controller has answered for this route yet. "
-                    "Check that the Gateway exists and that its controller runs.",
-                )
-            )
-    # A refusal says more than silence.
-    problems.sort(key=lambda p: p[0] == PENDING)
+        ref = _parent(parent, namespace)
+        entries = [e for e in said if _parent(e["parentRef"], namespace) == ref]
+        answering, problem = _answer(entries, generation)
+        controllers |= answering
+        if problem is not None:
+            problems.append((problem[0], f"Gateway {parent['name']}: {problem[1]}"))
+    problems.sort(key=lambda p: p[0] == PENDING)  # a refusal says more than silence
     reason, message = problems[0] if problems else ("", "")
     names = tuple(sorted(controllers))
     return RouteState(not problems, reason, message, names, can_mirror(names))
+
+
+_SILENCE: Final = "no controller has answered for this route yet; check that the Gateway exists"
+
+
+def _answer(
+    entries: Sequence[Mapping[str, Any]], generation: int | None
+) -> tuple[set[str], tuple[str, str] | None]:
+    """Which controllers answer for one parent, and what is wrong (reason, message; None: nothing).
+
+    One good word will do: a controller that is gone leaves its last word behind, and some (Traefik)
+    speak of Gateways that are another's, too. A refusal counts once all have spoken.
+    """
+    good, pending, refused = set(), set(), {}
+    for entry in entries:
+        name = str(entry.get("controllerName"))
+        problem = _problem(entry, generation)
+        if problem is None:
+            good.add(name)
+        elif problem[0] == PENDING:
+            pending.add(name)
+        else:
+            refused[name] = problem
+    if good:
+        return good, None
+    reason, message = next(iter(refused.values()), (PENDING, _SILENCE))
+    if pending:
+        others = f" {message}" if refused else ""
+        reason, message = PENDING, f"{', '.join(sorted(pending))} has not answered yet.{others}"
+    return pending | set(refused), (reason, message)
 
 
 def _parent(ref: Mapping[str, Any], namespace: str | None) -> tuple[Any, ...]:
@@ -334,9 +349,29 @@ def _problem(entry: Mapping[str, Any], generation: int | None) -> tuple[str, str
 
 
 MIRRORS: Final[Mapping[str, bool]] = {
+    # Conformance reports of Gateway API, feature HTTPRouteRequestPercentageMirror: v1.4.0, Envoy
+    # Gateway 1.6.0 (and measured with 1.9.1), Istio 1.28, Cilium 1.19.0-pre.2, GKE 1.34.4. All
+    # four add -shadow to the copy's Host, by which the sidecar tells copies apart.
     "gateway.envoyproxy.io/gatewayclass-controller": True,
+    "istio.io/gateway-controller": True,
+    "io.cilium/gateway-controller": True,
+    "networking.gke.io/gateway": True,
+    # These copy all or nothing, and a canary of few pods cannot take all: kgateway 2.1.0 in the
+    # reports of v1.4.0; Contour 1.33.0 in those of v1.3.0, projectcontour/contour#7021.
+    "kgateway.dev/kgateway": False,
+    "projectcontour.io/gateway-controller": False,
+    # Copies a share (its report of v1.4.0, 2.3.0), but by nginx's mirror module, which knows no
+    # mark like -shadow: the sidecar would take copies for clients.
+    "gateway.nginx.org/nginx-gateway-controller": False,
+    # No mirror at all: Traefik 3.6 and Kong 2.0.6 in the reports of v1.4.0 and v1.3.0; HAProxy's
+    # controllers know no such filter.
+    "traefik.io/gateway-controller": False,
+    "konghq.com/kic-gateway-controller": False,
+    "konghq.com/gateway-operator": False,
+    "haproxy.org/gateway-controller": False,
 }
-"""Whether an implementation copies a *share* of the requests, by its ``controllerName``."""
+"""Whether an implementation copies a *share* of the requests so that the sidecar can tell them, by
+``controllerName`` as it is shipped. It can be configured to another: then it is not known here."""
 
 
 def can_mirror(controllers: Sequence[str]) -> bool | None:
