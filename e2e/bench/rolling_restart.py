@@ -1,7 +1,7 @@
 """Requests lost, and latency, while every pod of a served model is replaced.
 
 ``python -m e2e.bench.rolling_restart`` serves Magika with two replicas on the embedded cluster and
-sends, on time and whatever comes back (`e2e.bench.load`), ``--rps`` requests a second to the
+sends, on time and whatever comes back (`e2e.load`), ``--rps`` requests a second to the
 model's Service, half of them over HTTP keep-alive and half over gRPC. After ``--before`` quiet
 seconds, all pods are replaced, by one of three ways in turn:
 
@@ -24,11 +24,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from e2e.bench.load import GrpcTarget, HttpTarget, Request, Summary, open_loop
 from e2e.bench.report import Report, parser
 from e2e.bench.stage import API, KIND, LABEL, TEXT, Stage, kubectl, stage
 from e2e.cluster.kube import KubeError, Object, has_condition, wait_for
 from e2e.cluster.progress import Progress
+from e2e.load import GrpcTarget, HttpTarget, Request, Summary, open_loop
 
 NAMESPACE: Final = "bench-restart"
 NAME: Final = "magika"
@@ -161,7 +161,7 @@ async def restart_under_load(
     ):
         # Once each, so that connections and the model's first answer are not part of it.
         for target in (http, grpc):
-            if error := await target.ask():
+            if error := (await target.ask()).error:
                 raise RuntimeError(f"the model does not answer at {address}: {error}")
         seconds = options.before + options.seconds
         began = time.perf_counter()
