@@ -42,6 +42,7 @@ class Objective:
         errors_against_stable: what being worse than stable leads to.
         latency_against_stable: the same for latency.
         margin: by how much of the SLO's budget it may be worse than stable.
+        latency_bounds_ms: the bounds of `Tally.slower`, for explanations; empty: not named there.
     """
 
     max_error_rate: float
@@ -52,6 +53,7 @@ class Objective:
     errors_against_stable: ErrorsAgainstStable = ErrorsAgainstStable.ROLL_BACK
     latency_against_stable: ErrorsAgainstStable = ErrorsAgainstStable.HOLD
     margin: float = 0.5
+    latency_bounds_ms: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, spec: Spec) -> "Objective":

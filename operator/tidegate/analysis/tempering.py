@@ -24,8 +24,8 @@ class Dispersion:
 
     Of the m failures of a pair of blocks, independent requests put a Binomial number into the
     first; (x - its mean)^2 over its variance per failure is m on average, and m c for clusters
-    of c. Neighbours share whatever drifts, so a slow change of the rate is no dispersion. The two largest
-    pairs of a level are left out: an incident begins once and ends once.
+    of c. Neighbours share whatever drifts, so a slow change of the rate is no dispersion. The
+    largest two pairs of a level are left out: an incident begins once and ends once.
 
     Attributes:
         values: the state, `LEVELS` x `FLOATS` numbers.
