@@ -221,6 +221,7 @@ def _why_none_gives_way(
         return (
             f"the load does not fit on {_pods(left)} of stable ({after:.2g} requests in flight "
             f"in each, {limit:.2g} is taken to fit)"
+            + ("; smaller steps in rollout.steps need less at a time" if gave_way else "")
         )
     return ""
 
@@ -243,7 +244,7 @@ def _waiting(canary: Pods, surge: Surge, surge_wait_s: float, gave_way: int, blo
 def _swapped(gave_way: int, start_s: float | None) -> str:
     if not gave_way:
         return ""
-    time = "" if start_s is None else f"; they would be back in about {math.ceil(start_s)} s"
+    time = "" if start_s is None else f"; stable would be whole in about {math.ceil(start_s)} s"
     return f"{_pods(gave_way)} of stable gave way to the new revision{time}"
 
 

@@ -126,7 +126,7 @@ def test_then_one_stable_pod_gives_way() -> None:
     # The canary got it: swap stays, though nothing waits any more.
     after = decide(canary=Pods(1, 1), stable=Pods(3, 3), gave_way=1)
     assert (numbers(after), after.mode, after.reason) == ((3, 1), Mode.SWAP, "")
-    assert "they would be back in about 90 s" in after.message
+    assert "stable would be whole in about 90 s" in after.message
 
 
 @pytest.mark.parametrize(
