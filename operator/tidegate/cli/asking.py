@@ -1,0 +1,148 @@
+"""Asking a verb of a rollout: the annotation, and what became of it."""
+
+import re
+import secrets
+from collections.abc import Callable
+from typing import Final
+
+from tidegate.api import names
+from tidegate.cli import facts, waiting
+from tidegate.cli.client import MERGE, ApiError, Client, deployment_path
+from tidegate.cli.facts import Document
+from tidegate.cli.trouble import Exit, Trouble
+from tidegate.verbs import Request, Verb, parse
+
+ON_TRIAL: Final = (Verb.ABORT, Verb.PROMOTE, Verb.SKIP_STEP)
+"""Verbs that mean the canary on trial: it is named, so that a later one is not hit."""
+
+_DENIED: Final = re.compile(r"denied request: (?:metadata\.annotations\[[^]]*\]: )?(.*)", re.S)
+
+
+def meant(document: Document, verb: Verb, revision: str) -> str:
+    """The hash of the revision that a verb is about; '' leaves it to the operator.
+
+    Args:
+        document: the ModelDeployment.
+        verb: what is asked.
+        revision: as the user wrote it: a hash, or how it begins; '' for none.
+
+    Raises:
+        Trouble: there is nothing to do this to.
+    """
+    name = document["metadata"]["name"]
+    if verb in ON_TRIAL:
+        if not facts.rolling(document):
+            phase = facts.rollout(document).get("phase") or "no rollout yet"
+            raise Trouble(
+                f"no rollout of {name} is under way ({phase}): nothing to {verb.value}",
+                f"see tidegate get {name}",
+            )
+        return facts.revision(document, "canary").get("hash") or ""
+    if verb is Verb.RETRY:
+        failed = [str(f.get("hash")) for f in facts.failed(document)]
+        if not failed:
+            raise Trouble(f"no revision of {name} has failed: nothing to retry")
+        return _one(name, failed, revision, "failed revision") if revision else failed[0]
+    if verb is Verb.UNDO and revision:
+        return known(document, revision)
+    return ""
+
+
+def known(document: Document, start: str) -> str:
+    """The hash of the one revision that begins so.
+
+    Raises:
+        Trouble: there is none, or several.
+    """
+    name = document["metadata"]["name"]
+    return _one(name, facts.known_revisions(document), start, "revision")
+
+
+def _one(name: str, known: list[str], start: str, what: str) -> str:
+    found = facts.matching(known, start)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise Trouble(f"{start} may be {' or '.join(found)}", "write more of it")
+    raise Trouble(
+        f"{name} has no {what} {start}",
+        f"it knows {', '.join(known) or 'none'}; see tidegate history {name}",
+        code=Exit.NOT_FOUND,
+    )
+
+
+def refuse_vain(document: Document, verb: Verb) -> None:
+    """Say where a verb could change nothing.
+
+    Raises:
+        Trouble: the manifest itself pauses the rollout.
+    """
+    paused = ((document.get("spec") or {}).get("rollout") or {}).get("paused")
+    if verb is Verb.RESUME and paused:
+        raise Trouble(
+            "the manifest itself holds the rollout (spec.rollout.paused)",
+            "set it to false there and apply",
+        )
+
+
+def ask(client: Client, namespace: str, name: str, verb: Verb, revision: str) -> Request:
+    """Write the request.
+
+    Raises:
+        Trouble: it is refused, or no answer came.
+    """
+    request = Request(secrets.token_hex(6), verb, revision, client.user())
+    body = {"metadata": {"annotations": {names.REQUEST_ANNOTATION: str(request)}}}
+    try:
+        client.request("PATCH", deployment_path(namespace, name), body=body, content_type=MERGE)
+    except ApiError as error:
+        raise _refused(error, request, namespace, name) from None
+    return request
+
+
+def _refused(error: ApiError, request: Request, namespace: str, name: str) -> Trouble:
+    """The API server's refusal in one line, with what to do."""
+    if found := _DENIED.search(error.message):
+        return Trouble(f"refused: {found[1]}")
+    if error.status == 403:
+        return Trouble(
+            f"refused: {request.user} may not change {names.PLURAL}.{names.GROUP} in {namespace}",
+            f"ask for the role edit there (the verb patch), and for the verb {request.verb.value}",
+        )
+    return Trouble(f"{request.verb.value} {name}: {error.message}", error.mend, code=error.code)
+
+
+def judge(request: Request) -> Callable[[Document], tuple[Exit | None, str]]:
+    """For `waiting.wait`: over once the operator has handled this request."""
+
+    def found(document: Document) -> tuple[Exit | None, str]:
+        name = document["metadata"]["name"]
+        if facts.status(document).get("lastRequest") == request.id:
+            return Exit.REACHED, became(document, request.verb)
+        annotations = document["metadata"].get("annotations") or {}
+        there = parse(annotations.get(names.REQUEST_ANNOTATION))
+        if there is None or there.id != request.id:
+            by = f"{there.verb.value} by {there.user}" if there else "somebody removed it"
+            return Exit.ERROR, f"{request.verb.value} {name}: overtaken before it was seen: {by}"
+        return None, "asked; waiting for the operator"
+
+    return found
+
+
+def became(document: Document, verb: Verb) -> str:
+    """What a handled request led to, in a line."""
+    name = document["metadata"]["name"]
+    text = f"{name}: {verb.value} handled"
+    where = waiting.progress(document)
+    message = str(facts.rollout(document).get("message") or "")
+    text += f"; {where}" if where else ""
+    return text + (f". {message}" if message and message not in where else "")
+
+
+def too_late(request: Request, timeout_s: float) -> str:
+    """What to say where the operator took too long."""
+    return (
+        f"{request.verb.value}: asked, but not handled within {facts.span(timeout_s)}; it stays "
+        "asked. Does an operator lead? "
+        "kubectl get leases -A --field-selector metadata.name=tidegate-operator"
+    )

@@ -1,0 +1,240 @@
+"""Why a revision was promoted, is held, or was rolled back: counts first, e-values last. Pure."""
+
+import re
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from tidegate.cli import facts
+from tidegate.cli.facts import Document, Tone
+
+MENDS: Final = {
+    "Paused": "go on: tidegate resume {name}, or rollout.paused: false where the manifest says so",
+    "NeedsMoreRequests": "wait, or send it traffic: without requests nothing is promoted",
+    "MetricsUnavailable": "let the operator reach the pods' port 9091 (network policies); the "
+    "condition MetricsAvailable says which pods do not answer",
+    "WaitingForGPU": "free a GPU or add a node; the condition WaitingForGPU says what would fit",
+    "StableShort": "bring back stable's missing pods; the canary waits for them",
+    "StableFailing": "mend what fails on stable, too: it is not this revision's doing",
+    "WorseThanStable": "it keeps the objective, but does worse than stable: make it better, or "
+    "accept it with tidegate promote {name}",
+    "WeightNotObserved": "look at the gateway: it does not send the share that is asked for "
+    "(kubectl get httproute {name} -o yaml, status.parents)",
+    "WaitingForGates": "whoever sets the conditions {gates} has the say",
+    "WaitingForRoute": "look at the gateway: it has not taken the route up "
+    "(kubectl get httproute {name} -o yaml, status.parents)",
+}
+"""What to do about a hold."""
+
+
+def subject(document: Document) -> str:
+    """The hash of the revision that is asked about where none is named; '' where there is none."""
+    phase = facts.rollout(document).get("phase")
+    if facts.rolling(document):
+        return facts.revision(document, "canary").get("hash") or ""
+    if phase == "RolledBack" and facts.failed(document):
+        return facts.failed(document)[0].get("hash") or ""
+    return facts.revision(document, "stable").get("hash") or ""
+
+
+def explanation(document: Document, hash_: str, now: datetime) -> RenderableType:
+    """Why it stands with a revision as it does.
+
+    Args:
+        document: the ModelDeployment.
+        hash_: of the revision; '' where there is none yet.
+        now: UTC.
+    """
+    failure = next((f for f in facts.failed(document) if f.get("hash") == hash_), None)
+    on_trial = facts.rolling(document) and hash_ == facts.revision(document, "canary").get("hash")
+    if not hash_:
+        return Text("No revision yet: the operator has not looked at it.")
+    if on_trial:
+        return _on_trial(document, hash_, now)
+    if failure is not None:
+        return _failed(document, failure, now)
+    return _past(document, hash_, now)
+
+
+def _on_trial(document: Document, hash_: str, now: datetime) -> RenderableType:
+    rollout, name = facts.rollout(document), document["metadata"]["name"]
+    hold, phase = rollout.get("hold"), rollout.get("phase")
+    where = facts.step(document) or {
+        "Preparing": "its pods are being made",
+        "Verifying": "golden requests",
+        "Mirroring": "copies of live requests",
+        "Baking": "all of the traffic, the old pods still there",
+    }.get(str(phase), str(phase))
+    weight = rollout.get("weight")
+    weight = f", {weight} of the traffic" if weight and phase == "Canary" else ""
+    ago = facts.since(rollout.get("since"), now)
+    verb, tone = ("is held", Tone.HOLD) if hold else ("is on trial", Tone.BUSY)
+    head = _head(hash_, verb, tone, f": {where}{weight}" + (f", for {ago}" if ago else ""))
+    evidence = rollout.get("evidence") or {}
+    body: list[str] = _counts(document)
+    if hold:
+        body.append(_joined(hold, rollout.get("message")))
+    elif rollout.get("message"):
+        body.append(_ended(rollout["message"]))
+    canary = facts.revision(document, "canary")
+    if canary.get("message") and canary["message"] != rollout.get("message"):
+        body.append(_joined(str(canary.get("reason")), canary["message"]))
+    if needs := facts.needs(document):
+        body.append(f"The next decision needs {needs}.")
+    if when := facts.next_decision(document, now):
+        body.append(f"Next decision: {_ended(when)}")
+    if evidence:
+        verdict = {
+            "Good": "Verdict: good.",
+            "Bad": "Verdict: bad.",
+            "NotYet": "Verdict: not yet, neither good nor bad is proved.",
+        }.get(str(evidence.get("verdict")))
+        body += [verdict] if verdict else []
+    mend = MENDS.get(str(hold), "").format(
+        name=name, gates=", ".join(facts.gates(document)) or "in rollout.gates"
+    )
+    mends = [mend] if mend else []
+    if hold or phase == "Baking":
+        mends.append(f"take it back: tidegate abort {name}")
+    return _page(head, body, _weighed(document), mends)
+
+
+def _failed(document: Document, failure: Document, now: datetime) -> RenderableType:
+    name, hash_ = document["metadata"]["name"], str(failure.get("hash"))
+    ago = facts.since(failure.get("time"), now)
+    head = _head(
+        hash_,
+        "was rolled back",
+        Tone.BAD,
+        (f" {ago} ago" if ago else "") + f": {failure.get('reason')}",
+    )
+    # The tests in status are of the last rollout: of this revision only if none came after it.
+    latest = facts.rollout(document).get("phase") == "RolledBack" and facts.failed(document)[0]
+    own = latest is not False and latest.get("hash") == hash_
+    body = _counts(document) if own else []
+    if failure.get("message") and not _says(str(failure["message"]), body):
+        body.append(_ended(failure["message"]))
+    weighed = _weighed(document) if own else []
+    if not weighed and failure.get("evidence"):
+        weighed = [f"Evidence: {_ended(str(failure['evidence']))}"]
+    stable = facts.revision(document, "stable").get("hash")
+    if stable:
+        share = facts.share(document, stable).get("weight")
+        body.append(
+            f"Stable {stable} has {'all' if share == 100 else f'{share}%'} of the traffic."
+            if share is not None
+            else f"Stable is {stable}."
+        )
+    return _page(
+        head,
+        body,
+        weighed,
+        [
+            "mend the model and apply it: a changed spec is a new revision",
+            f"try this one again: tidegate retry {name} {hash_}",
+            f"see what failed, while its pods are kept (rollout.keepFailed): "
+            f"tidegate logs {name} --failed --revision {hash_}",
+        ],
+    )
+
+
+def _past(document: Document, hash_: str, now: datetime) -> RenderableType:
+    name = document["metadata"]["name"]
+    past = facts.status(document).get("history") or ()
+    entry = next((h for h in past if h.get("revision") == hash_), None)
+    serves = hash_ == facts.revision(document, "stable").get("hash")
+    outcome = str((entry or {}).get("outcome") or "")
+    ago = facts.since((entry or {}).get("time"), now)
+    known = {
+        "Promoted": ("was promoted", Tone.GOOD),
+        "Live": ("went live", Tone.GOOD),
+        "RolledBack": ("was rolled back", Tone.BAD),
+        "Superseded": ("was superseded", Tone.FAINT),
+        "Replaced": ("was replaced", Tone.FAINT),
+    }
+    verb, tone = known.get(outcome, (f"ended: {outcome}" if outcome else "serves", Tone.GOOD))
+    head = _head(hash_, verb, tone, f" {ago} ago" if ago else "")
+    phase = facts.rollout(document).get("phase")
+    own = serves and phase == "Promoted"
+    told = serves and phase in ("Promoted", "Superseded")
+    body = _counts(document) if own else []
+    reason = str((entry or {}).get("reason") or "")
+    if reason and not _says(reason, body):
+        body.append(_ended(reason))
+    message = facts.rollout(document).get("message")
+    if told and message and message != reason:
+        body.append(_ended(str(message)))
+    if serves:
+        share = facts.share(document, hash_).get("weight")
+        body.append("It serves." if share in (None, 100) else f"It has {share}% of the traffic.")
+    body += [
+        f"{c.get('type')}={c.get('status')}: {_joined(str(c.get('reason')), c.get('message'))}"
+        for c in (facts.concerns(document) if serves else ())
+    ]
+    mends = [] if serves else [f"go back to it, through the gates: tidegate undo {name} {hash_}"]
+    return _page(head, body, _weighed(document) if own else [], mends)
+
+
+def _head(hash_: str, verb: str, tone: str, rest: str) -> Text:
+    return Text.assemble("Revision ", (hash_, "bold"), " ", (verb, f"bold {tone}"), f"{rest}.")
+
+
+def _says(message: str, body: Iterable[str]) -> bool:
+    """Whether the counts of a message stand in the text already."""
+    found = re.match(r"[0-9,]+ of [0-9,]+ ", message)
+    return found is not None and any(line.startswith(found[0]) for line in body)
+
+
+def _counts(document: Document) -> list[str]:
+    """Each test's numbers as a sentence; what fired stands first."""
+    target = facts.target(document)
+    found = [
+        f"{text[0].upper()}{text[1:]}."
+        for t in facts.tests(document)
+        if (text := facts.sentence(t, target)) != "no requests yet"
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _weighed(document: Document) -> list[str]:
+    """Each test's e-value; the last thing that is said."""
+    found = []
+    for test in facts.tests(document):
+        verdict = {"Bad": "fired", "Worse": "fired"}.get(str(test.get("verdict")), "clear")
+        needed = facts.number(test.get("needed"))
+        chance = (
+            f" (a good revision gets there in fewer than 1 of {needed:,.0f} rollouts)"
+            if verdict == "fired" and needed and needed > 1
+            else ""
+        )
+        found.append(
+            f"Evidence, {test.get('test')}: {test.get('evidence')} of {test.get('needed')}, "
+            f"{verdict}{chance}."
+        )
+    return found
+
+
+def _joined(reason: str, message: object) -> str:
+    return f"{reason}: {_ended(str(message))}" if message else f"{reason}."
+
+
+def _ended(text: str) -> str:
+    text = text.strip()
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _page(
+    head: Text, body: Iterable[str], weighed: Iterable[str], mends: Iterable[str]
+) -> RenderableType:
+    parts: list[RenderableType] = [head]
+    parts += [Padding(Text(line), (0, 0, 0, 2)) for line in body]
+    mends = list(mends)
+    if mends:
+        parts.append(Text("What you can do:"))
+        parts += [Padding(Text(f"- {mend}"), (0, 0, 0, 2)) for mend in mends]
+    parts += [Text(line, Tone.FAINT) for line in weighed]
+    return Group(*parts)

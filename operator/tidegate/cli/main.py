@@ -1,0 +1,600 @@
+"""`tidegate`, and `kubectl tidegate`: the commands.
+
+Only what every command needs is imported at the top, so that ``--help`` and completion are quick.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from tidegate.cli.trouble import Exit, Trouble
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from tidegate.cli.client import Client
+    from tidegate.verbs import Verb
+
+Document = dict[str, Any]
+
+LOOK: Final = "Look"
+DECIDE: Final = "Decide"
+HANDLE_TIMEOUT: Final = "30s"
+
+app = typer.Typer(
+    name="tidegate",
+    help="Ships model versions to NVIDIA Triton a little at a time: what goes on, why, and "
+    "verbs to decide by hand.",
+    epilog="Exit codes: 0 done or reached, 1 error, 2 wrong usage, 3 rolled back or stalled, "
+    "4 not in time, 5 not found.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Output(StrEnum):
+    """Forms of output."""
+
+    JSON = "json"
+    YAML = "yaml"
+    NAME = "name"
+
+
+class Goal(StrEnum):
+    """What `wait` waits for."""
+
+    PROMOTED = "promoted"
+    READY = "ready"
+    AVAILABLE = "available"
+
+
+class Color(StrEnum):
+    """When to use colours."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+@dataclass
+class Where:
+    """Options that stand before the command; its own win."""
+
+    namespace: str | None = None
+    context: str | None = None
+    kubeconfig: str | None = None
+    color: Color = Color.AUTO
+
+
+_where = Where()
+
+Namespace = Annotated[str | None, typer.Option("-n", "--namespace", help="Else the context's.")]
+Context = Annotated[str | None, typer.Option(help="Of the kubeconfig; else its current one.")]
+Kubeconfig = Annotated[str | None, typer.Option(help="File; else $KUBECONFIG, ~/.kube/config.")]
+Name = Annotated[str, typer.Argument(help="ModelDeployment.", show_default=False)]
+Revision = Annotated[
+    str, typer.Argument(help="Hash of a revision, or how it begins.", show_default=False)
+]
+Form = Annotated[Output | None, typer.Option("-o", "--output", help="Instead of text.")]
+Timeout = Annotated[str, typer.Option(help="How long to wait, such as 90s, 30m, 1h30m.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from tidegate import __version__
+
+        typer.echo(f"tidegate {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+    color: Annotated[Color, typer.Option(help="Colours.")] = Color.AUTO,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    """Options of all commands; they may stand after the command, too."""
+    global _where
+    _where = Where(namespace, context, kubeconfig, color)
+
+
+@contextmanager
+def _connected(
+    namespace: str | None, context: str | None, kubeconfig: str | None
+) -> "Iterator[tuple[Client, str]]":
+    """A client, and the namespace that is meant."""
+    from tidegate.cli.client import Client
+    from tidegate.cli.kubeconfig import access
+
+    found = access(kubeconfig=kubeconfig or _where.kubeconfig, context=context or _where.context)
+    client = Client(found)
+    try:
+        yield client, namespace or _where.namespace or found.namespace
+    finally:
+        client.close()
+
+
+def _plain_name(name: str) -> str:
+    """A name without the kind before it, as ``-o name`` prints it."""
+    return name.rpartition("/")[2]
+
+
+# Output.
+
+
+def _color() -> bool:
+    if _where.color is not Color.AUTO:
+        return _where.color is Color.ALWAYS
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    colored = _color()
+    return Console(
+        no_color=not colored,
+        force_terminal=True if _where.color is Color.ALWAYS else None,
+        color_system="auto" if colored else None,
+        highlight=False,
+        soft_wrap=False,
+    )
+
+
+def _show(renderable: "RenderableType") -> None:
+    """To a terminal with its width and colours; else plain, in whole lines."""
+    if sys.stdout.isatty() or _where.color is Color.ALWAYS:
+        _console().print(renderable)
+        return
+    from tidegate.cli.render import plain
+
+    typer.echo(plain(renderable), nl=False)
+
+
+def _dump(found: Document | Sequence[Document], form: Output) -> None:
+    items = [found] if isinstance(found, dict) else list(found)
+    if form is Output.NAME:
+        from tidegate.api import names
+
+        for item in items:
+            typer.echo(f"{names.SINGULAR}.{names.GROUP}/{item['metadata']['name']}")
+        return
+    for item in items:
+        item.get("metadata", {}).pop("managedFields", None)
+    body: Any = (
+        found
+        if isinstance(found, dict)
+        else {"apiVersion": "v1", "kind": "List"} | {"items": items}
+    )
+    if form is Output.JSON:
+        import json
+
+        typer.echo(json.dumps(body, indent=2, ensure_ascii=False))
+    else:
+        import yaml
+
+        typer.echo(yaml.safe_dump(body, sort_keys=False, allow_unicode=True), nl=False)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+# Look.
+
+
+@app.command(rich_help_panel=LOOK)
+def get(
+    name: Name,
+    watch: Annotated[bool, typer.Option("-w", "--watch", help="Live, until Ctrl-C.")] = False,
+    output: Form = None,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Show a ModelDeployment: its revisions, the rollout, its evidence."""
+    from tidegate.cli import render
+
+    with _connected(namespace, context, kubeconfig) as (client, space):
+        name = _plain_name(name)
+        if output is not None:
+            if watch:
+                raise Trouble("-w and -o do not go together", "leave one out")
+            _dump(client.get(space, name), output)
+            return
+        if watch:
+            _watch(client, space, name)
+            return
+        document = client.get(space, name)
+        _show(render.deployment(document, _pods(client, space, name), _now()))
+
+
+def _pods(client: "Client", namespace: str, name: str) -> list[Document]:
+    """Its pods; none where they may not be read, since the status says the most important."""
+    from tidegate.cli.client import ApiError, pods_path
+    from tidegate.cli.logs import labels
+
+    try:
+        return client.list(pods_path(namespace), labels=labels(name, ""))
+    except ApiError as error:
+        if error.status == 403:
+            return []
+        raise
+
+
+def _watch(client: "Client", namespace: str, name: str) -> None:
+    """Read once a second: that needs no resource version, so nothing can expire or get lost."""
+    import time
+
+    from rich.console import Group
+    from rich.live import Live
+    from rich.text import Text
+
+    from tidegate.cli import render
+    from tidegate.cli.client import retry_in_s
+    from tidegate.cli.waiting import POLL_S
+
+    document, pods, trouble = client.get(namespace, name), _pods(client, namespace, name), ""
+
+    def picture() -> "RenderableType":
+        tree = render.deployment(document, pods, _now())
+        return Group(tree, Text(f"as it was; {trouble}", "red")) if trouble else tree
+
+    def look() -> float:
+        nonlocal document, pods, trouble
+        try:
+            document, pods = client.get(namespace, name), _pods(client, namespace, name)
+            trouble = ""
+        except Trouble as error:
+            again_s = retry_in_s(error)
+            if again_s is None:
+                raise
+            trouble = str(error)
+            return again_s
+        return POLL_S
+
+    if not sys.stdout.isatty():
+        # For a file or a pipe: the tree again whenever something but the clock has changed.
+        from tidegate.cli.waiting import stamped
+
+        last: tuple[Any, ...] = ()
+        while True:
+            told = (document["metadata"].get("resourceVersion"), trouble)
+            if told != last:
+                typer.echo(stamped(""))
+                _show(picture())
+                last = told
+            time.sleep(look())
+    with Live(
+        picture(), console=_console(), auto_refresh=False, vertical_overflow="visible"
+    ) as live:
+        wait_s = POLL_S
+        while True:
+            time.sleep(wait_s)
+            wait_s = look()
+            live.update(picture(), refresh=True)
+
+
+@app.command("list", rich_help_panel=LOOK)
+def list_(
+    all_namespaces: Annotated[
+        bool, typer.Option("-A", "--all-namespaces", help="Of all namespaces.")
+    ] = False,
+    output: Form = None,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """List ModelDeployments and where their rollouts stand."""
+    from tidegate.cli import render
+    from tidegate.cli.client import deployment_path
+
+    with _connected(namespace, context, kubeconfig) as (client, space):
+        found = client.list(deployment_path(None if all_namespaces else space))
+        if output is not None:
+            _dump(found, output)
+        elif found:
+            _show(render.listing(found, _now(), namespaces=all_namespaces))
+        else:
+            where = "in this cluster" if all_namespaces else f"in namespace {space}"
+            typer.echo(f"no ModelDeployments {where}", err=True)
+
+
+@app.command(rich_help_panel=LOOK)
+def explain(
+    name: Name,
+    revision: Revision = "",
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Say why a revision was promoted, is held, or was rolled back."""
+    from tidegate.cli import asking
+    from tidegate.cli import explain as reasons
+
+    with _connected(namespace, context, kubeconfig) as (client, space):
+        document = client.get(space, _plain_name(name))
+        which = asking.known(document, revision) if revision else reasons.subject(document)
+        _show(reasons.explanation(document, which, _now()))
+
+
+@app.command(rich_help_panel=LOOK)
+def history(
+    name: Name,
+    output: Form = None,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """List past revisions and what became of them."""
+    from tidegate.cli import facts, render
+
+    with _connected(namespace, context, kubeconfig) as (client, space):
+        document = client.get(space, _plain_name(name))
+        past = list(facts.status(document).get("history") or ())
+        if output is Output.NAME:
+            for entry in past:
+                typer.echo(entry["revision"])
+        elif output is not None:
+            _dump(past, output)
+        elif past:
+            _show(render.history(document, _now()))
+        else:
+            typer.echo(f"{document['metadata']['name']} has no history yet", err=True)
+
+
+@app.command(rich_help_panel=LOOK)
+def logs(
+    name: Name,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Requests that failed, instead of Triton's log.")
+    ] = False,
+    revision: Annotated[
+        str, typer.Option(help="Hash, or how it begins; else the one that explain tells of.")
+    ] = "",
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on, until Ctrl-C.")] = False,
+    tail: Annotated[int | None, typer.Option(help="Lines of each pod's past; else all.")] = None,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Show a revision's log, or the requests that failed on it.
+
+    With --failed, in columns: time, request id, code, duration, kind, path, reason.
+    """
+    from tidegate.cli import asking
+    from tidegate.cli import explain as reasons
+    from tidegate.cli import logs as reading
+
+    def show(pod: str, line: str) -> None:
+        if not failed:
+            typer.echo(f"{pod}\t{line}")
+        elif (found := reading.failure(line)) is not None:
+            typer.echo(reading.told(found))
+
+    with _connected(namespace, context, kubeconfig) as (client, space):
+        name = _plain_name(name)
+        document = client.get(space, name)
+        which = asking.known(document, revision) if revision else reasons.subject(document)
+        container = reading.SIDECAR if failed else reading.SERVER
+        read = reading.Tail(client, space, reading.labels(name, which), container, tail)
+        if not follow and not read.pods():
+            raise reading.nothing_left(name, which)
+        if follow:
+            reading.follow(read, show)
+        for pod, line in read.news():
+            show(pod, line)
+
+
+# Decide.
+
+
+def _decide(
+    verb: "Verb",
+    name: str,
+    revision: str,
+    timeout: str,
+    namespace: str | None,
+    context: str | None,
+    kubeconfig: str | None,
+) -> None:
+    """Ask a verb, wait until it is handled, and say what became of it."""
+    from tidegate.cli import asking, waiting
+
+    limit_s = _seconds(timeout)
+    with _connected(namespace, context, kubeconfig) as (client, space):
+        name = _plain_name(name)
+        document = client.get(space, name)
+        asking.refuse_vain(document, verb)
+        request = asking.ask(client, space, name, verb, asking.meant(document, verb, revision))
+        code, text = waiting.wait(
+            lambda: client.get(space, name),
+            asking.judge(request),
+            timeout_s=limit_s,
+            tell=lambda _: None,
+        )
+        if code is Exit.TIMEOUT:
+            raise Trouble(asking.too_late(request, limit_s), code=Exit.TIMEOUT)
+        if code is not Exit.REACHED:
+            raise Trouble(text, code=code)
+        typer.echo(text)
+
+
+@app.command(rich_help_panel=DECIDE)
+def promote(
+    name: Name,
+    timeout: Timeout = HANDLE_TIMEOUT,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Make the canary stable now, past the gates."""
+    from tidegate.verbs import Verb
+
+    _decide(Verb.PROMOTE, name, "", timeout, namespace, context, kubeconfig)
+
+
+@app.command(rich_help_panel=DECIDE)
+def abort(
+    name: Name,
+    timeout: Timeout = HANDLE_TIMEOUT,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Give all traffic back to stable; the canary counts as failed."""
+    from tidegate.verbs import Verb
+
+    _decide(Verb.ABORT, name, "", timeout, namespace, context, kubeconfig)
+
+
+@app.command(rich_help_panel=DECIDE)
+def retry(
+    name: Name,
+    revision: Revision = "",
+    timeout: Timeout = HANDLE_TIMEOUT,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Try a failed revision again, through the gates; by default the latest."""
+    from tidegate.verbs import Verb
+
+    _decide(Verb.RETRY, name, revision, timeout, namespace, context, kubeconfig)
+
+
+@app.command(rich_help_panel=DECIDE)
+def undo(
+    name: Name,
+    revision: Revision = "",
+    timeout: Timeout = HANDLE_TIMEOUT,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Go back to an earlier revision, through the gates; by default the one before."""
+    from tidegate.verbs import Verb
+
+    _decide(Verb.UNDO, name, revision, timeout, namespace, context, kubeconfig)
+
+
+@app.command(rich_help_panel=DECIDE)
+def restart(
+    name: Name,
+    timeout: Timeout = HANDLE_TIMEOUT,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Make a new revision with today's defaults and Secrets, through the gates."""
+    from tidegate.verbs import Verb
+
+    _decide(Verb.RESTART, name, "", timeout, namespace, context, kubeconfig)
+
+
+@app.command(rich_help_panel=DECIDE)
+def pause(
+    name: Name,
+    timeout: Timeout = HANDLE_TIMEOUT,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Hold the rollout where it stands; a bad canary is still rolled back."""
+    from tidegate.verbs import Verb
+
+    _decide(Verb.PAUSE, name, "", timeout, namespace, context, kubeconfig)
+
+
+@app.command(rich_help_panel=DECIDE)
+def resume(
+    name: Name,
+    timeout: Timeout = HANDLE_TIMEOUT,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Go on after pause."""
+    from tidegate.verbs import Verb
+
+    _decide(Verb.RESUME, name, "", timeout, namespace, context, kubeconfig)
+
+
+@app.command("skip-step", rich_help_panel=DECIDE)
+def skip_step(
+    name: Name,
+    timeout: Timeout = HANDLE_TIMEOUT,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Go to the next step now, without the evidence that this one asks for."""
+    from tidegate.verbs import Verb
+
+    _decide(Verb.SKIP_STEP, name, "", timeout, namespace, context, kubeconfig)
+
+
+@app.command(rich_help_panel=DECIDE)
+def wait(
+    name: Name,
+    goal: Annotated[
+        Goal, typer.Option("--for", help="The spec's revision promoted or ready; or any serves.")
+    ] = Goal.PROMOTED,
+    timeout: Timeout = "30m",
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Wait, for pipelines: 0 reached, 3 rolled back or stalled, 4 not in time, 5 not found.
+
+    What changes meanwhile goes to stderr.
+    """
+    from tidegate.cli import waiting
+
+    limit_s = _seconds(timeout)
+    with _connected(namespace, context, kubeconfig) as (client, space):
+        name = _plain_name(name)
+        code, text = waiting.wait(
+            lambda: client.get(space, name),
+            lambda document: waiting.outcome(document, waiting.Goal(goal.value)),
+            timeout_s=limit_s,
+            tell=lambda said: typer.echo(waiting.stamped(said), err=True),
+        )
+    if code is Exit.REACHED:
+        typer.echo(text)
+        return
+    mend = f"see tidegate explain {name}" if code is Exit.FAILED else f"see tidegate get {name}"
+    raise Trouble(text, mend, code=code)
+
+
+def _seconds(text: str) -> float:
+    from tidegate.cli.waiting import seconds
+
+    try:
+        return seconds(text)
+    except ValueError:
+        raise Trouble(f"--timeout {text} is no length of time", "write 90s, 30m, 1h30m") from None
+
+
+def main(arguments: Iterable[str] | None = None) -> None:
+    """Run a command, and end the process with its exit code."""
+    name = "kubectl tidegate" if "kubectl-tidegate" in sys.argv[0] else "tidegate"
+    run: Callable[..., object] = app
+    try:
+        run(args=None if arguments is None else list(arguments), prog_name=name)
+    except Trouble as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(int(error.code))

@@ -1,0 +1,305 @@
+"""Documents in, text out: what `get`, `list`, `history` and `explain` show in each state."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from tests.unit.cli import documents as d
+from tidegate.cli import explain, facts, render
+
+
+def tree(document: d.Document, pods: list[d.Document] | None = None) -> str:
+    return render.plain(render.deployment(document, pods or [], d.NOW))
+
+
+def explained(document: d.Document, hash_: str | None = None) -> list[str]:
+    which = explain.subject(document) if hash_ is None else hash_
+    return render.plain(explain.explanation(document, which, d.NOW)).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("name", "word", "tone"),
+    [
+        ("new", "New", facts.Tone.FAINT),
+        ("outdated", "Outdated", facts.Tone.BUSY),
+        ("first", "Preparing", facts.Tone.BUSY),
+        ("steady", "Ready", facts.Tone.GOOD),
+        ("step", "Canary", facts.Tone.BUSY),
+        ("needs-more", "NeedsMoreRequests", facts.Tone.HOLD),
+        ("gpu", "WaitingForGPU", facts.Tone.HOLD),
+        ("baking", "Baking", facts.Tone.BUSY),
+        ("rolled-back", "RolledBack", facts.Tone.BAD),
+        ("superseded", "Ready", facts.Tone.GOOD),
+        ("stalled", "SourceNotFound", facts.Tone.BAD),
+    ],
+)
+def test_a_state_in_a_word(name: str, word: str, tone: str) -> None:
+    assert facts.state(d.ALL[name]) == facts.State(word, tone)
+
+
+def test_the_tree_of_a_step() -> None:
+    assert tree(d.STEP, d.PODS) == (
+        """\
+magika  in models  Canary
+├── rollout  Canary, step 2 of 4, 5% of the traffic, for 3m12s, began 9m ago
+│   ├── next decision  180 more requests, about 1m12s; in 9s
+│   └── forward        ███████████░░░░░  not yet  420 of 600 requests
+│       back: errors   ░░░░░░░░░░░░░░░░  Clear    2 of 420 failed (0.48%), limit 1%"""
+        """                evidence 0.31 of 2000
+│       back: latency  ░░░░░░░░░░░░░░░░  Clear    1 of 420 took 100ms or longer (0.24%), limit 1%"""
+        """  evidence 0.12 of 8000
+├── stable  7f3c1a2b9d  3/3 pods ready  weight 95%, observed 95.2%  s3://models/magika/v3
+│   ├── pod  magika-7f3c1a2b9d-a  Ready  8m
+│   ├── pod  magika-7f3c1a2b9d-b  Ready  8m
+│   └── pod  magika-7f3c1a2b9d-c  Ready  8m
+├── canary  9ab14c2d3e  1/1 pods ready  weight 5%, observed 4.8%  s3://models/magika/v4
+│   └── pod  magika-9ab14c2d3e-x  CrashLoopBackOff  8m  2 restarts
+└── url  http://magika.models.svc:8000
+"""
+    )
+
+
+def test_the_tree_after_a_rollback() -> None:
+    text = tree(d.ROLLED_BACK)
+    for part in (
+        "rollout  RolledBack, for 3m",
+        "back: errors               ████████████████  Bad    15 of 200 failed (7.5%), limit 1%",
+        "stable  7f3c1a2b9d  3/3 pods ready  weight 100%",
+        "failed  9ab14c2d3e  ErrorRate, 3m ago",
+        "failed  00aa11bb22  ModelNotLoaded, 1d ago",
+        "condition  Stalled=True RolledBack: 15 of 200 requests failed",
+    ):
+        assert part in text
+    assert "Reconciling" not in text, "as it should be"
+
+
+@pytest.mark.parametrize("name", [n for n, x in d.ALL.items() if facts.rollout(x).get("hold")])
+def test_a_hold_says_why_and_what_to_do(name: str) -> None:
+    document = d.ALL[name]
+    hold, message = facts.rollout(document)["hold"], facts.rollout(document)["message"]
+    assert f"holds, {hold}: {message}" in tree(document)
+    assert "condition" not in tree(document), "the hold says it already"
+    lines = explained(document)
+    assert " is held: " in lines[0]
+    assert any(f"{hold}: {message}" in line for line in lines)
+    assert "What you can do:" in lines
+    assert hold in explain.MENDS
+    assert not any("{" in line for line in lines)
+
+
+@pytest.mark.parametrize("name", list(d.ALL))
+@pytest.mark.parametrize("width", [20, 80, render.PLAIN_WIDTH])
+def test_every_state_can_be_shown(name: str, width: int) -> None:
+    document = d.ALL[name]
+    assert render.plain(render.deployment(document, d.PODS, d.NOW), width=width)
+    which = explain.subject(document)
+    assert render.plain(explain.explanation(document, which, d.NOW), width=width)
+    assert render.plain(render.listing([document], d.NOW, namespaces=True), width=width)
+    assert render.plain(render.history(document, d.NOW), width=width)
+
+
+def test_explain_leads_with_the_counts_and_ends_with_the_evidence() -> None:
+    lines = explained(d.ROLLED_BACK)
+    assert lines[0] == f"Revision {d.CANARY} was rolled back 3m ago: ErrorRate."
+    assert lines[1] == "  15 of 200 failed (7.5%), limit 1%."
+    assert lines[2] == "  15 of 200 failed (7.5%), on stable 3 of 3,800 (0.079%)."
+    assert f"  Stable {d.STABLE} has all of the traffic." in lines
+    assert f"  - try this one again: tidegate retry magika {d.CANARY}" in lines
+    assert lines[-3] == (
+        "Evidence, errors: 4006 of 2000, fired "
+        "(a good revision gets there in fewer than 1 of 2,000 rollouts)."
+    )
+
+
+def test_explain_a_step() -> None:
+    lines = explained(d.STEP)
+    assert lines[:4] == [
+        f"Revision {d.CANARY} is on trial: step 2 of 4, 5% of the traffic, for 3m12s.",
+        "  2 of 420 failed (0.48%), limit 1%.",
+        "  1 of 420 took 100ms or longer (0.24%), limit 1%.",
+        "  The next decision needs 180 more requests, about 1m12s.",
+    ]
+
+
+def test_explain_an_older_failure_without_the_numbers_of_a_newer_one() -> None:
+    lines = explained(d.ROLLED_BACK, "00aa11bb22")
+    assert lines[0] == "Revision 00aa11bb22 was rolled back 1d ago: ModelNotLoaded."
+    assert "Triton: failed to load" in lines[1]
+    assert not any("15 of 200" in line or "4006" in line for line in lines)
+
+
+def test_explain_a_past_revision() -> None:
+    lines = explained(d.STEADY, d.OLDER)
+    assert lines[0] == f"Revision {d.OLDER} was replaced 5d ago."
+    assert f"  - go back to it, through the gates: tidegate undo magika {d.OLDER}" in lines
+    assert explained(d.STEADY)[0] == f"Revision {d.STABLE} was promoted 2d ago."
+    assert "  It serves." in explained(d.STEADY)
+
+
+def test_explain_before_there_is_anything() -> None:
+    assert explained(d.NEW) == ["No revision yet: the operator has not looked at it."]
+
+
+@pytest.mark.parametrize(
+    ("test", "expected"),
+    [
+        (d.ERRORS_BAD, "15 of 200 failed (7.5%), limit 1%"),
+        (d.AGAINST_CLEAR, "15 of 200 failed (7.5%), on stable 3 of 3,800 (0.079%)"),
+        (d.LATENCY_CLEAR, "1 of 420 took 100ms or longer (0.24%), limit 1%"),
+        (d.LATENCY_WORSE, "18 of 2,000 were slow (0.9%), on stable 24 of 8,000 (0.3%)"),
+        (
+            d.CLIENT_BAD,
+            "200 of 200 were blamed on the client (100%), on stable 3 of 3,800 (0.079%)",
+        ),
+        ({"test": "errors", "canary": "0/0"}, "no requests yet"),
+        ({"test": "errors"}, "no requests yet"),
+        ({"test": "later", "canary": "1/2", "observed": "50%"}, "1 of 2 later (50%)"),
+    ],
+)
+def test_a_tests_numbers(test: d.Document, expected: str) -> None:
+    assert facts.sentence(test, d.TARGET) == expected
+
+
+@pytest.mark.parametrize(
+    ("evidence", "needed", "expected"),
+    [
+        ("1", "2000", 0.0),
+        ("0.2", "2000", 0.0),
+        ("2000", "2000", 1.0),
+        ("9e99", "2000", 1.0),
+        ("inf", "2000", 1.0),
+        ("100", "10000", 0.5),
+        ("nan", "2000", 0.0),
+        (None, "2000", 0.0),
+        ("5", "0", 0.0),
+    ],
+)
+def test_evidence_is_drawn_on_the_scale_on_which_it_adds_up(
+    evidence: str | None, needed: str, expected: float
+) -> None:
+    found = facts.towards({"evidence": evidence, "needed": needed})
+    assert found == pytest.approx(expected)
+
+
+@given(st.floats(0, 1))
+def test_a_bar_is_full_or_empty_only_where_that_is_so(fraction: float) -> None:
+    text = render.plain(render.Bar(fraction, "green"), width=80).strip()
+    assert len(text) == render.BAR_WIDTH
+    full = text.count("█")
+    assert (full == 0) == (fraction == 0)
+    assert (full == render.BAR_WIDTH) == (fraction == 1)
+
+
+def test_no_glyphs_where_the_terminal_has_none() -> None:
+    console = Console(width=120, color_system=None, file=AsciiFile())
+    with console.capture() as captured:
+        console.print(render.deployment(d.STEP, d.PODS, d.NOW))
+    assert captured.get().isascii()
+
+
+class AsciiFile:
+    encoding = "ascii"
+
+    def write(self, _: str) -> int:
+        return 0
+
+    def flush(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (-5, "0s"),
+        (0, "0s"),
+        (59.4, "59s"),
+        (60, "1m"),
+        (192, "3m12s"),
+        (630, "10m"),
+        (7200, "2h"),
+        (9000, "2h30m"),
+        (86400 * 9 + 3600, "9d1h"),
+        (86400 * 99, "99d"),
+    ],
+)
+def test_spans(seconds: float, expected: str) -> None:
+    assert facts.span(seconds) == expected
+
+
+def test_the_list() -> None:
+    other = {**d.STEADY, "metadata": {**d.STEADY["metadata"], "namespace": "lab"}}
+    lines = render.plain(render.listing([d.STEP, other], d.NOW, namespaces=True)).splitlines()
+    assert [line.split() for line in lines] == [
+        ["NAMESPACE", "NAME", "STATE", "STABLE", "CANARY", "WEIGHT", "STEP", "PODS", "AGE"],
+        f"lab magika Ready {d.STABLE} - - - 3/3 9d".split(),
+        f"models magika Canary {d.STABLE} {d.CANARY} 5% 2/4 4/4 9d".split(),
+    ]
+
+
+def test_the_history() -> None:
+    lines = render.plain(render.history(d.ROLLED_BACK, d.NOW)).splitlines()
+    assert lines[1].startswith(f"{d.CANARY}     RolledBack   3m ago   15 of 200 requests failed")
+    assert lines[2].startswith(f"{d.STABLE} *")
+
+
+def test_gates_ought_to_be_true_and_all_other_conditions_false() -> None:
+    document = d.deployment(
+        {
+            "conditions": [
+                d.condition("Approved", "Unknown", "Asked"),
+                d.condition("RuntimeOutdated", "True", "NewerDefaults"),
+                d.condition("MetricsAvailable", "Unknown", "NotMeasured"),
+                d.condition("SLOMet", "True", "Met"),
+            ]
+        },
+        spec={"rollout": {"gates": ["Approved"]}},
+    )
+    assert [c["type"] for c in facts.concerns(document)] == ["Approved", "RuntimeOutdated"]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, "Ready"),
+        ({"labels": {}}, "OutOfService"),
+        ({"deletionTimestamp": d.ago()}, "Terminating"),
+    ],
+)
+def test_a_pods_state(change: dict[str, Any], expected: str) -> None:
+    pod = d.pod("p", d.STABLE)
+    pod["metadata"] |= change
+    assert render.pod_state(pod)[0] == expected
+
+
+def test_a_pod_that_waits() -> None:
+    waiting = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+    pod = d.pod("p", d.STABLE, phase="Pending", conditions=[waiting])
+    assert render.pod_state(pod)[0] == "Unschedulable"
+    assert render.pod_state(d.pod("p", d.STABLE, ready=False))[0] == "NotReady"
+
+
+@given(st.data())
+def test_a_status_with_fields_left_out_can_be_shown(data: st.DataObject) -> None:
+    """An operator of another version: any optional field may be missing."""
+
+    def thinned(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {
+                k: thinned(v)
+                for k, v in value.items()
+                if k in ("type", "status") or data.draw(st.integers(0, 7)) > 0
+            }
+        if isinstance(value, list):
+            return [thinned(v) for v in value]
+        return value
+
+    whole = d.ALL[data.draw(st.sampled_from(sorted(d.ALL)))]
+    document = {**whole, "status": thinned(whole.get("status"))}
+    tree(document, d.PODS)
+    for hash_ in ["", *facts.known_revisions(document)]:
+        explained(document, hash_)
+    render.plain(render.listing([document], d.NOW, namespaces=False))
+    render.plain(render.history(document, d.NOW))
