@@ -3,12 +3,37 @@
 A reading is what one page of counters says, from the pod itself or from Prometheus: cumulative
 since Envoy started. Two readings of a pod give a `tidegate.analysis.block.Tally` of what lies
 between; tallies of pods add up to those of a revision. The same formulas serve both sources. Pure.
+
+Where a number cannot be known exactly (a page is not read at one instant, and a counter does not
+say *which* request it counted), less is counted rather than more: evidence that is missing now
+comes later, evidence that is made up rolls a good version back.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
 
-from tidegate.resources.sidecar import TrafficClass
+from tidegate.analysis.block import Block, Tally
+from tidegate.resources.sidecar import LATENCY_EDGES_MS, Protocol, TrafficClass, edge_ms
+
+WARM_UP_REQUESTS: Final = 50
+"""So many requests of each pod say nothing of its latency: caches and kernels are still cold."""
+HANGING_LEAST_S: Final = 10.0
+HANGING_TARGETS: Final = 20
+"""A pod that owes answers and gives none for so many targets, and at least the above, hangs."""
+HANGING_UNKNOWN_S: Final = 600.0
+"""The same where nothing says how long an answer may take."""
+USUAL_QUANTILE: Final = 0.99
+"""Of stable's latency: what is usual where there is no target."""
+LEAST_FOR_QUANTILE: Final = 100
+"""Timed requests of stable from which on that is meaningful."""
+HISTOGRAM_LAG_S: Final = 1.0
+"""A histogram is behind the other counters by less than this (`STATS_FLUSH_MS`, and a busy Envoy).
+"""
+CLOCK_SLACK_S: Final = 5.0
+"""By which two clocks, and Envoy's age in whole seconds, may disagree."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +46,8 @@ class Counts:
         client_errors: answered with a status that blames the request (4xx, INVALID_ARGUMENT ...).
         failed: answered with a status that blames the server, refusals for overload included.
         in_flight: not answered yet (a gauge).
-        faster: answered in less than each of the reading's edges, ascending with them.
+        timed: answered with a known latency; a flush of Envoy's behind the statuses.
+        faster: of `timed`, in less than each of the reading's edges, ascending with them.
     """
 
     started: int = 0
@@ -29,7 +55,16 @@ class Counts:
     client_errors: int = 0
     failed: int = 0
     in_flight: int = 0
+    timed: int = 0
     faster: tuple[int, ...] = ()
+
+    @property
+    def answered(self) -> int:
+        """Requests that got a status which says whose fault it was, if anybody's."""
+        return self.succeeded + self.client_errors + self.failed
+
+
+NO_COUNTS: Final = Counts()
 
 
 @dataclass(frozen=True)
@@ -41,8 +76,9 @@ class Reading:
         revision: hash of its revision.
         at_s: when, seconds since the epoch.
         edges_ms: the latency bounds that are counted, ascending.
-        classes: the counters of each class of traffic.
+        classes: the counters of each class of traffic; one without requests may be missing.
         uptime_s: Envoy's own age, by which a restart shows; None: unknown.
+        name: the pod's name, for people; empty: its UID serves.
     """
 
     pod: str
@@ -51,3 +87,637 @@ class Reading:
     edges_ms: tuple[int, ...]
     classes: Mapping[TrafficClass, Counts]
     uptime_s: float | None = None
+    name: str = ""
+
+    @property
+    def label(self) -> str:
+        """What people call the pod."""
+        return self.name or self.pod
+
+
+# Reading a page.
+
+_CLASSES: Final = tuple(TrafficClass)
+_STARTED, _SUCCEEDED, _CLIENT_ERRORS, _FAILED, _IN_FLIGHT, _TIMED = range(6)
+_FIELDS: Final = 6
+_UPTIME: Final = -1
+_PLAIN: Final[Mapping[str, tuple[int, ...]]] = {
+    "upstream_rq_total": (_STARTED,),
+    "upstream_rq_active_overflow": (_STARTED,),
+    "upstream_rq_pending_failure_eject": (_STARTED,),
+    "upstream_rq_pending_active": (_STARTED, _IN_FLIGHT),
+    "upstream_rq_active": (_IN_FLIGHT,),
+    "upstream_rq_time_count": (_TIMED,),
+}
+_CLUSTERS: Final = {
+    f"{traffic}_{protocol}": (number, protocol)
+    for number, traffic in enumerate(_CLASSES)
+    for protocol in Protocol
+}
+_GRPC_OK: Final = 0
+_GRPC_CANCELLED: Final = 1
+_GRPC_CLIENT_ERRORS: Final = frozenset({3, 5, 6, 7, 9, 11, 16})
+"""INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS, PERMISSION_DENIED, FAILED_PRECONDITION,
+OUT_OF_RANGE, UNAUTHENTICATED."""
+_HTTP_CLIENT_GONE: Final = 499
+
+_Meaning = tuple[tuple[int, ...], int | None]
+"""Places in the flat list of counters, or, with a latency bound in ms, the class it belongs to."""
+# What a sample's name and labels mean: the same few hundred texts on every page of every pod.
+_meanings: dict[str, _Meaning | None] = {}
+_MEANINGS_KEPT: Final = 20_000
+
+
+def read_page(text: str, *, pod: str, revision: str, at_s: float, name: str = "") -> Reading:
+    """What Envoy's page ``/stats/prometheus`` says.
+
+    Args:
+        text: the page, as a whole or filtered (without requests it may hold the uptime only).
+        pod: the pod's UID.
+        revision: hash of its revision.
+        at_s: when it was read, seconds since the epoch.
+        name: the pod's name.
+
+    Raises:
+        ValueError: this is no such page.
+    """
+    return read_samples(
+        (line.rpartition(" ") for line in text.split("\n")),
+        pod=pod,
+        revision=revision,
+        at_s=at_s,
+        name=name,
+    )
+
+
+def read_samples(
+    samples: Iterable[tuple[str, str, str]],
+    *,
+    pod: str,
+    revision: str,
+    at_s: float,
+    name: str = "",
+) -> Reading:
+    """The same from single samples: name with labels as on the page, anything, value.
+
+    Raises:
+        ValueError: the samples are not those of one sidecar.
+    """
+    totals = [0] * (_FIELDS * len(_CLASSES))
+    faster: dict[tuple[int, int], int] = {}
+    uptime_s: float | None = None
+    meanings = _meanings
+    for key, _, value in samples:
+        try:
+            meaning = meanings[key]
+        except KeyError:
+            meaning = _remember(key)
+        if meaning is None:
+            continue
+        places, edge = meaning
+        try:
+            number = int(value)
+        except ValueError:
+            number = _whole(key, value)
+        if number < 0:
+            raise ValueError(f"{key} is {value}: a counter is never negative")
+        if edge is not None:
+            at = (places[0], edge)
+            faster[at] = faster.get(at, 0) + number
+        elif places[0] == _UPTIME:
+            uptime_s = float(number)
+        else:
+            for place in places:
+                totals[place] += number
+    if uptime_s is None:
+        raise ValueError(
+            "no envoy_server_uptime: this is not the statistics page of a sidecar's Envoy"
+        )
+    edges = tuple(sorted({edge for _, edge in faster}))
+    classes: dict[TrafficClass, Counts] = {}
+    for number, traffic in enumerate(_CLASSES):
+        first = number * _FIELDS
+        started, succeeded, client_errors, failed, in_flight, timed = totals[
+            first : first + _FIELDS
+        ]
+        if started or succeeded or client_errors or failed or in_flight or timed:
+            below = tuple([faster.get((number, edge), 0) for edge in edges])
+            classes[traffic] = Counts(
+                started, succeeded, client_errors, failed, in_flight, timed, below
+            )
+    return Reading(pod, revision, at_s, edges, classes, uptime_s, name)
+
+
+def sample_key(name: str, labels: Mapping[str, str]) -> str:
+    """A sample's name and labels in the form in which the page has them.
+
+    Labels that Prometheus adds to the page's own (``pod``, ``namespace`` ...) are left out.
+    """
+    inner = ",".join(
+        f'{label}="{labels[label]}"'
+        for label in ("envoy_response_code", "envoy_cluster_name", "le")
+        if label in labels
+    )
+    return f"{name}{{{inner}}}"
+
+
+def _whole(key: str, value: str) -> int:
+    try:
+        return int(float(value))
+    except (ValueError, OverflowError):
+        raise ValueError(f"{key[:200]}: {value[:40]!r} is no number of requests") from None
+
+
+def _remember(key: str) -> _Meaning | None:
+    if len(_meanings) >= _MEANINGS_KEPT:  # somebody's page is strange; start over
+        _meanings.clear()
+    meaning = _meanings[key] = _meaning(key)
+    return meaning
+
+
+def _meaning(key: str) -> _Meaning | None:
+    name, _, rest = key.partition("{")
+    if name == "envoy_server_uptime":
+        return (_UPTIME,), None
+    if not name.startswith("envoy_cluster_"):
+        return None
+    pairs = (pair.partition("=") for pair in rest.rstrip("}").split(","))
+    labels = {label: quoted.strip('"') for label, _, quoted in pairs}
+    cluster = _CLUSTERS.get(labels.get("envoy_cluster_name", ""))
+    if cluster is None:
+        return None
+    number, protocol = cluster
+    name, first = name.removeprefix("envoy_cluster_"), number * _FIELDS
+    if name in _PLAIN:
+        return tuple(first + place for place in _PLAIN[name]), None
+    if name == "upstream_rq_time_bucket":
+        try:
+            edge = edge_ms(float(labels["le"]))
+        except (KeyError, ValueError):
+            return None
+        return None if edge is None else ((number,), edge)
+    outcome = None
+    if protocol is Protocol.HTTP and name == "upstream_rq":
+        outcome = _http_outcome(labels.get("envoy_response_code", ""))
+    elif protocol is Protocol.GRPC and name.startswith("grpc_"):
+        # HTTP says 200 whatever happened; the status of gRPC is the answer.
+        outcome = _grpc_outcome(name.rpartition("_")[2])
+    return None if outcome is None else ((first + outcome,), None)
+
+
+def _http_outcome(code: str) -> int | None:
+    if not code.isdecimal() or int(code) < 200 or int(code) == _HTTP_CLIENT_GONE:
+        return None
+    return _SUCCEEDED if int(code) < 400 else _CLIENT_ERRORS if int(code) < 500 else _FAILED
+
+
+def _grpc_outcome(code: str) -> int | None:
+    if not code.isdecimal() or int(code) == _GRPC_CANCELLED:
+        return None
+    if int(code) == _GRPC_OK:
+        return _SUCCEEDED
+    return _CLIENT_ERRORS if int(code) in _GRPC_CLIENT_ERRORS else _FAILED
+
+
+# Bounds.
+
+
+def bounds_ms(target_ms: int | None) -> tuple[int, ...]:
+    """Bounds by which the latency of both revisions is compared, ascending.
+
+    Those of the ladder that every revision counts (`LATENCY_EDGES_MS`), up to the objective's
+    target: fixed before anything is seen. The tests choose among them by what stable did earlier.
+    """
+    if target_ms is None:
+        return LATENCY_EDGES_MS
+    return LATENCY_EDGES_MS[: bisect_right(LATENCY_EDGES_MS, target_ms)]
+
+
+def hanging_after_s(target_ms: int | None, stable: Iterable[Reading] = ()) -> float:
+    """Seconds without any answer after which a pod that owes some hangs.
+
+    Args:
+        target_ms: the objective's target; None: stable's 99 % quantile takes its place.
+        stable: readings of stable's pods.
+    """
+    usual_ms: float | None = target_ms
+    if usual_ms is None:
+        timed, faster = _latency(stable)
+        if timed < LEAST_FOR_QUANTILE:
+            return HANGING_UNKNOWN_S
+        enough = USUAL_QUANTILE * timed
+        pairs = zip(LATENCY_EDGES_MS, faster, strict=True)
+        usual_ms = next((edge for edge, n in pairs if n >= enough), LATENCY_EDGES_MS[-1])
+    return max(HANGING_LEAST_S, HANGING_TARGETS * usual_ms / 1000)
+
+
+def _latency(readings: Iterable[Reading]) -> tuple[int, list[int]]:
+    """Timed client requests, and how many of them were faster than each edge of the ladder."""
+    timed, faster = 0, [0] * len(LATENCY_EDGES_MS)
+    for reading in readings:
+        counts = reading.classes.get(TrafficClass.CLIENT, NO_COUNTS)
+        if not counts.faster:
+            continue
+        timed += counts.timed
+        for i, edge in enumerate(LATENCY_EDGES_MS):
+            faster[i] += _faster_than(edge, reading.edges_ms, counts.faster) or 0
+    return timed, faster
+
+
+def _faster_than(edge: int, edges_ms: Sequence[int], faster: Sequence[int]) -> int | None:
+    """Answers faster than an edge, or than the next lower one that is counted; None: neither is."""
+    place = bisect_right(edges_ms, edge) - 1
+    return faster[place] if place >= 0 else None
+
+
+# From readings to blocks.
+
+
+@dataclass(frozen=True)
+class _Sum:
+    """What counts as evidence in one reading, classes added up.
+
+    Attributes:
+        arrivals: of class client.
+        mirrored: arrivals of class mirrored.
+        started: of both.
+        succeeded: and so on, as in `Counts`.
+        below: faster than the target (first) and each bound; None: this pod does not count so.
+    """
+
+    arrivals: int = 0
+    mirrored: int = 0
+    started: int = 0
+    succeeded: int = 0
+    client_errors: int = 0
+    failed: int = 0
+    in_flight: int = 0
+    timed: int = 0
+    below: tuple[int, ...] | None = ()
+
+    @property
+    def answered(self) -> int:
+        return self.succeeded + self.client_errors + self.failed
+
+    @property
+    def given_up(self) -> int:
+        return self.started - self.answered - self.in_flight
+
+
+@dataclass
+class _Pod:
+    """What is remembered of one pod.
+
+    Attributes:
+        at_s: when it was last read.
+        uptime_s: Envoy's age then.
+        last: the counters then.
+        started: highest seen (`started` holds a gauge, and a page is not read at one instant).
+        arrivals: the same.
+        mirrored: the same.
+        given_up: requests given up that were told of.
+        given_up_seen: as the last reading had it; told of when the next one confirms it.
+        history: when so many had started, oldest first; as far back as the target.
+        in_flight: recent readings, as far back as a histogram may lag.
+        overdue: requests that were told of as slow and have not been seen to end.
+        warm_at: requests that must have ended before latency counts; None: not known yet.
+        warm: whether latency counts from the last reading on.
+        owing_since: since when answers are owed and none came.
+    """
+
+    at_s: float
+    uptime_s: float | None
+    last: _Sum
+    started: int = 0
+    arrivals: int = 0
+    mirrored: int = 0
+    given_up: int = 0
+    given_up_seen: int = 0
+    history: deque[tuple[float, int]] = field(default_factory=deque)
+    in_flight: deque[tuple[float, int]] = field(default_factory=deque)
+    overdue: int = 0
+    warm_at: int | None = None
+    warm: bool = False
+    owing_since: float | None = None
+
+
+class Ledger:
+    """Remembers each pod's last reading, and says what happened since: blocks.
+
+    A pod that vanishes keeps what it contributed. What happened on a canary's pod before its first
+    reading is evidence too; a stable pod's first reading only says from where to count. Client and
+    mirrored requests are the canary's evidence, client requests stable's; pinned, golden and
+    streaming ones are nobody's.
+
+    Args:
+        stable: hash of the revision compared with.
+        canary: hash of the revision on trial.
+        target_ms: the objective's latency target; None: nothing is slow.
+        bounds_ms: of the comparison, from `bounds_ms`; with a target none exceeds it.
+        hang_after_s: from `hanging_after_s`.
+        counts_from_s: canary pods whose Envoy is older than this begin with a baseline, too: what
+            they did belongs to an earlier rollout.
+        resumed: there is evidence from before this ledger began: pods that were there before its
+            first look begin with a baseline.
+
+    Raises:
+        ValueError: a bound exceeds the target.
+    """
+
+    def __init__(
+        self,
+        stable: str,
+        canary: str,
+        target_ms: int | None,
+        bounds_ms: Sequence[int],
+        *,
+        hang_after_s: float = HANGING_LEAST_S,
+        counts_from_s: float | None = None,
+        resumed: bool = False,
+    ) -> None:
+        if target_ms is not None and any(bound > target_ms for bound in bounds_ms):
+            # An overdue request could be slower than the target, and not yet than such a bound.
+            raise ValueError(f"bounds {list(bounds_ms)} exceed the target, {target_ms} ms")
+        self.stable = stable
+        self.canary = canary
+        self.bounds_ms = tuple(bounds_ms)
+        self._target_ms = target_ms
+        self._target_s = None if target_ms is None else target_ms / 1000
+        # First the target's place, also where there is no target: then it is left unread.
+        self._edges = (*([] if target_ms is None else [target_ms]), *self.bounds_ms)
+        self._hang_after_s = hang_after_s
+        self._counts_from_s = counts_from_s
+        self._resumed = resumed
+        self._pods: dict[str, _Pod] = {}
+        self._at_s: float | None = None
+        self._places: dict[tuple[int, ...], tuple[int, ...] | None] = {}
+
+    def observe(
+        self, readings: Iterable[Reading], *, at_s: float, unread: Sequence[str] = ()
+    ) -> Block:
+        """What happened since the last call.
+
+        Args:
+            readings: one look at pods of both revisions; others are passed over, and so is a page
+                that is older than the last one of its pod.
+            at_s: when, seconds since the epoch.
+            unread: names of pods that could not be read.
+        """
+        if self._at_s is None:
+            seconds = 0.0
+            if self._resumed:
+                self._counts_from_s = at_s
+        else:
+            seconds = max(0.0, at_s - self._at_s)
+        bounds = len(self.bounds_ms)
+        tallies = {self.stable: _Adding(bounds), self.canary: _Adding(bounds)}
+        hanging = []
+        for reading in readings:
+            into = tallies.get(reading.revision)
+            if into is None:
+                continue
+            if self._observe(reading, into) and reading.revision == self.canary:
+                hanging.append(reading.label)
+        self._at_s = at_s
+        canary, stable = tallies[self.canary], tallies[self.stable]
+        return Block(
+            at_s=at_s,
+            seconds=seconds,
+            canary=canary.tally(),
+            stable=stable.tally(),
+            canary_arrivals=canary.arrivals,
+            stable_arrivals=stable.arrivals,
+            mirrored=canary.mirrored,
+            unread=tuple(unread),
+            hanging=tuple(sorted(hanging)),
+        )
+
+    def _observe(self, reading: Reading, into: "_Adding") -> bool:
+        """Add one reading. Returns whether the pod hangs."""
+        now = self._sum(reading)
+        pod = self._pods.get(reading.pod)
+        if pod is None:
+            pod = self._pods[reading.pod] = self._first(reading, now)
+        elif reading.at_s <= pod.at_s:
+            return False
+        elif _restarted(pod, reading, now):
+            if _is_older(pod, reading):
+                return False
+            pod = self._pods[reading.pod] = _Pod(reading.at_s, reading.uptime_s, _Sum())
+        self._add(pod, reading, now, into)
+        pod.at_s, pod.uptime_s, pod.last = reading.at_s, reading.uptime_s, now
+        return pod.owing_since is not None and reading.at_s - pod.owing_since >= self._hang_after_s
+
+    def _first(self, reading: Reading, now: _Sum) -> _Pod:
+        if reading.revision == self.canary and not self._is_baseline(reading):
+            return _Pod(reading.at_s, reading.uptime_s, _Sum())
+        pod = _Pod(reading.at_s, reading.uptime_s, now, now.started, now.arrivals, now.mirrored)
+        pod.given_up = pod.given_up_seen = max(0, now.given_up)
+        return pod
+
+    def _is_baseline(self, reading: Reading) -> bool:
+        if self._counts_from_s is None:
+            return False
+        if reading.uptime_s is None:
+            return self._resumed
+        slack_s = 0.0 if self._resumed else CLOCK_SLACK_S
+        return reading.at_s - reading.uptime_s < self._counts_from_s - slack_s
+
+    def _sum(self, reading: Reading) -> _Sum:
+        client = reading.classes.get(TrafficClass.CLIENT, NO_COUNTS)
+        if reading.revision != self.canary:
+            return _Sum(
+                client.started,
+                0,
+                client.started,
+                client.succeeded,
+                client.client_errors,
+                client.failed,
+                client.in_flight,
+                client.timed,
+                self._below(reading, client.faster),
+            )
+        mirrored = reading.classes.get(TrafficClass.MIRRORED, NO_COUNTS)
+        pairs = zip(client.faster, mirrored.faster, strict=False)
+        faster = (
+            tuple([a + b for a, b in pairs])
+            if client.faster and mirrored.faster
+            else client.faster or mirrored.faster
+        )
+        return _Sum(
+            client.started,
+            mirrored.started,
+            client.started + mirrored.started,
+            client.succeeded + mirrored.succeeded,
+            client.client_errors + mirrored.client_errors,
+            client.failed + mirrored.failed,
+            client.in_flight + mirrored.in_flight,
+            client.timed + mirrored.timed,
+            self._below(reading, faster),
+        )
+
+    def _below(self, reading: Reading, faster: tuple[int, ...]) -> tuple[int, ...] | None:
+        if not faster:
+            return (0,) * len(self._edges)
+        places = self._places.get(reading.edges_ms, ())
+        if places == () and self._edges:
+            found = [bisect_right(reading.edges_ms, edge) - 1 for edge in self._edges]
+            places = None if min(found) < 0 else tuple(found)
+            self._places[reading.edges_ms] = places
+        return None if places is None else tuple([faster[place] for place in places])
+
+    def _add(self, pod: _Pod, reading: Reading, now: _Sum, into: "_Adding") -> None:
+        last = pod.last
+        answered = now.answered - last.answered
+        given_up = _confirmed(pod, now)
+        into.requests += answered
+        into.failed += now.failed - last.failed
+        into.client_errors += now.client_errors - last.client_errors
+        into.given_up += given_up
+        into.arrivals += max(0, now.arrivals - pod.arrivals)
+        into.mirrored += max(0, now.mirrored - pod.mirrored)
+        pod.started = max(pod.started, now.started)
+        pod.arrivals = max(pod.arrivals, now.arrivals)
+        pod.mirrored = max(pod.mirrored, now.mirrored)
+        self._add_latency(pod, reading.at_s, now, given_up, into)
+        if now.in_flight == 0:
+            pod.owing_since = None
+        elif answered or pod.owing_since is None:
+            pod.owing_since = reading.at_s
+
+    def _add_latency(
+        self, pod: _Pod, at_s: float, now: _Sum, given_up: int, into: "_Adding"
+    ) -> None:
+        counts = pod.warm
+        if not pod.warm:
+            # Those in flight when the last of the first requests ended may be first ones, too.
+            ended = now.timed + pod.given_up
+            if pod.warm_at is None and ended >= WARM_UP_REQUESTS:
+                pod.warm_at = now.started
+            pod.warm = pod.warm_at is not None and ended >= pod.warm_at
+        if now.below is None or pod.last.below is None:
+            return
+        timed = now.timed - pod.last.timed
+        slower = [
+            timed - (below - before)
+            for below, before in zip(
+                now.below, pod.last.below or (0,) * len(now.below), strict=True
+            )
+        ]
+        told = 0
+        if self._target_s is not None:
+            told = self._overdue_that_ended(pod, at_s, now, slower[0], given_up)
+        overdue = self._newly_overdue(pod, at_s, now, self._target_s) if counts else 0
+        if not counts:
+            return
+        pod.overdue += overdue
+        # What was told of as overdue is not told of again now that it is answered.
+        into.timed += timed - told + overdue
+        slower = [n - told + overdue for n in slower]
+        if self._target_s is not None:
+            into.slow += slower.pop(0)
+        for i, n in enumerate(slower):
+            into.slower[i] += n
+
+    def _overdue_that_ended(
+        self, pod: _Pod, at_s: float, now: _Sum, slow: int, given_up: int
+    ) -> int:
+        """Take from the overdue ones those that ended; returns how many were answered, slowly."""
+        told = min(pod.overdue, slow)
+        pod.overdue -= told
+        pod.overdue -= min(pod.overdue, given_up)
+        # Some end without a latency (a connection to Triton broke): no more can be overdue than
+        # were in flight just now, a histogram's lag ago at most.
+        recent = pod.in_flight
+        while len(recent) > 1 and recent[0][0] < at_s - HISTOGRAM_LAG_S:
+            recent.popleft()
+        most = max((n for _, n in recent), default=0)
+        recent.append((at_s, now.in_flight))
+        pod.overdue = min(pod.overdue, max(most, now.in_flight))
+        return told
+
+    def _newly_overdue(self, pod: _Pod, at_s: float, now: _Sum, target_s: float | None) -> int:
+        """At least so many requests have waited longer than the target and were not told of."""
+        if target_s is None:
+            return 0
+        history = pod.history
+        history.append((at_s, pod.started))
+        # The newest entry that is at least a target old; what came before it says less.
+        while len(history) > 1 and history[1][0] <= at_s - target_s:
+            history.popleft()
+        then_s, started = history[0]
+        if then_s > at_s - target_s:
+            return 0
+        # Had all that began since ended first, so many old ones would still be left.
+        waiting = now.in_flight - (pod.started - started)
+        return max(0, waiting - pod.overdue)
+
+
+@dataclass
+class _Adding:
+    """A tally under way."""
+
+    bounds: int
+    requests: int = 0
+    failed: int = 0
+    client_errors: int = 0
+    given_up: int = 0
+    timed: int = 0
+    slow: int = 0
+    arrivals: int = 0
+    mirrored: int = 0
+    slower: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.slower = [0] * self.bounds
+
+    def tally(self) -> Tally:
+        return Tally(
+            self.requests,
+            self.failed,
+            self.client_errors,
+            self.given_up,
+            self.timed,
+            self.slow,
+            tuple(self.slower),
+        )
+
+
+def _confirmed(pod: _Pod, now: _Sum) -> int:
+    """Requests given up that two readings in a row agree on.
+
+    The page has statuses before gauges: a request that ends in between looks given up, once.
+    """
+    seen, pod.given_up_seen = pod.given_up_seen, now.given_up
+    more = max(0, min(seen, now.given_up) - pod.given_up)
+    pod.given_up += more
+    return more
+
+
+def _restarted(pod: _Pod, reading: Reading, now: _Sum) -> bool:
+    if (
+        reading.uptime_s is not None
+        and pod.uptime_s is not None
+        and reading.uptime_s < pod.uptime_s
+    ):
+        return True
+    last = pod.last
+    fell = (
+        now.succeeded < last.succeeded
+        or now.client_errors < last.client_errors
+        or now.failed < last.failed
+        or now.timed < last.timed
+    )
+    if fell or not now.below or not last.below:
+        return fell
+    return any(n < before for n, before in zip(now.below, last.below, strict=True))
+
+
+def _is_older(pod: _Pod, reading: Reading) -> bool:
+    """Whether counters that fell are those of an older page, not of a new Envoy.
+
+    Prometheus' clock is not ours, so its page can be older than its time says.
+    """
+    if reading.uptime_s is None:
+        return False
+    return reading.uptime_s > reading.at_s - pod.at_s + CLOCK_SLACK_S

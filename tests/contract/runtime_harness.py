@@ -397,7 +397,7 @@ def budget_manifest(observed: Observed) -> dict[str, Any]:
     )
 
 
-def tiny_plan(observed: Observed, platform: Platform, now: Any) -> Plan:
+def tiny_plan(observed: Observed, platform: Platform, now: Any, measurements: Any = None) -> Plan:
     """Children of the kinds there are, a scale, and a status that tells of foreign ones."""
     manifests = [
         config_manifest(observed),

@@ -21,6 +21,7 @@ from tidegate.runtime.apply import Carrier
 from tidegate.runtime.cache import Cache, Key
 from tidegate.runtime.events import Teller
 from tidegate.runtime.fence import Fence
+from tidegate.runtime.golden import GoldenRunner
 from tidegate.runtime.kinds import MODEL_DEPLOYMENT, WATCHED, Kind
 from tidegate.runtime.kube import (
     ForbiddenError,
@@ -30,7 +31,9 @@ from tidegate.runtime.kube import (
 )
 from tidegate.runtime.leader import Leadership, LeadershipLostError
 from tidegate.runtime.login import Connection
+from tidegate.runtime.measuring import Measurer
 from tidegate.runtime.probes import Probes, tick
+from tidegate.runtime.prometheus import Prometheus
 from tidegate.runtime.queue import KeyedQueue
 from tidegate.runtime.reconciler import Planner, Reconciler
 from tidegate.runtime.settings import Settings
@@ -89,6 +92,9 @@ class Operator:
         self._optional_known = False
         self._known_kinds: frozenset[str] = frozenset()
         self.index = RepositoryIndex()
+        url = settings.prometheus_url
+        self.measurer = Measurer(self.queue, other=Prometheus(url) if url else None)
+        self.golden = GoldenRunner(self.kube, lambda key: self.queue.add(key, urgent=True))
         self.reconciler = Reconciler(
             self.kube,
             self.cache,
@@ -100,6 +106,8 @@ class Operator:
             planner,
             self._present_kinds,
             self.index,
+            self.measurer,
+            self.golden,
         )
 
     def stop(self) -> None:
@@ -320,6 +328,8 @@ class Operator:
             raise
         finally:
             await self._end_workers(workers)
+            await self.measurer.stop()
+            await self.golden.close()
             keep.cancel()
             with contextlib.suppress(asyncio.CancelledError, LeadershipLostError):
                 await keep

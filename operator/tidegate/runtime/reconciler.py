@@ -15,12 +15,13 @@ from typing import Any, Final
 import structlog
 
 from tidegate.actions import Action, Apply, Event, Plan, WriteStatus
-from tidegate.observed import Failure, Object, Observed, Ref
+from tidegate.observed import Failure, Measurements, Object, Observed, Ref
 from tidegate.platform import Platform
 from tidegate.runtime.apply import Carrier, ForeignObjectError
 from tidegate.runtime.cache import Cache, Key, uid_of
 from tidegate.runtime.events import Teller, events_about_pod
 from tidegate.runtime.fence import FencedError
+from tidegate.runtime.golden import GoldenRunner
 from tidegate.runtime.kube import (
     ForbiddenError,
     InvalidError,
@@ -28,13 +29,14 @@ from tidegate.runtime.kube import (
     KubeError,
     NotFoundError,
 )
+from tidegate.runtime.measuring import Measurer
 from tidegate.runtime.queue import KeyedQueue
 from tidegate.runtime.telemetry import Metrics
 from tidegate.runtime.triton import RepositoryIndex
 
 log: Final = structlog.get_logger(__name__)
 
-Planner = Callable[[Observed, Platform, datetime], Plan]
+Planner = Callable[[Observed, Platform, datetime, Measurements], Plan]
 
 ROUNDS: Final = 4
 """Rounds of one pass; more can only be needed by a plan that never comes to rest."""
@@ -93,6 +95,8 @@ class Reconciler:
         planner: decides.
         present_kinds: the optional kinds that the cluster serves now.
         index: asks Triton about models that are not ready.
+        measurer: measures rollouts under way.
+        golden: sends golden requests.
         now: wall clock, UTC.
         clock: monotonic, seconds.
     """
@@ -109,6 +113,8 @@ class Reconciler:
         planner: Planner,
         present_kinds: Callable[[], frozenset[str]],
         index: RepositoryIndex,
+        measurer: Measurer,
+        golden: GoldenRunner,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
@@ -123,6 +129,8 @@ class Reconciler:
         self._planner = planner
         self._present_kinds = present_kinds
         self._index = index
+        self._measurer = measurer
+        self._golden = golden
         self._now = now
         self._clock = clock
         self._foreign: dict[Key, set[Ref]] = {}
@@ -185,6 +193,7 @@ class Reconciler:
             # What it leaves behind is the garbage collector's, by owner references.
             self._foreign.pop(key, None)
             self._restless.pop(key, None)
+            self._measure(key, Plan())
             return None, False
         this = _Pass()
         await self._recheck_foreign(key, uid_of(deployment), this)
@@ -195,6 +204,7 @@ class Reconciler:
         for _ in range(ROUNDS):
             deployment = self._cache.deployment(key)
             if deployment is None:
+                self._measure(key, Plan())
                 return None, this.wrote
             plan = self._plan(key, deployment, events, models)
             if not await self._round(key, deployment, plan, this):
@@ -207,6 +217,7 @@ class Reconciler:
             this.again(pause)
         if this.failures:
             plan = self._plan(key, deployment, events, models, tuple(this.failures))
+        self._measure(key, plan)
         await self._tell(key, deployment, plan, this)
         this.again(plan.requeue_after_s)
         if this.errors:
@@ -234,7 +245,18 @@ class Reconciler:
             ),
             self._platform,
             self._now(),
+            Measurements(
+                rollout=self._measurer.measured(key),
+                golden=self._golden.results(key),
+                golden_problem=self._golden.problem(key),
+            ),
         )
+
+    def _measure(self, key: Key, plan: Plan) -> None:
+        """Have measured, until the next plan, what this one wants to know."""
+        pods = self._cache.pods(key)
+        self._measurer.want(key, plan.measure, pods)
+        self._golden.want(key, plan.verify, pods)
 
     async def _round(self, key: Key, deployment: Object, plan: Plan, this: _Pass) -> bool:
         """Carry out what a plan wants of the world. Returns whether to plan again."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import ValidationError
@@ -41,6 +42,7 @@ class Settings:
         stale_watch_limit_s: a watch behind for so long makes ``/healthz`` fail.
         discovery_period_s: pause between looks for optional kinds.
         shutdown_grace_s: time for reconciles in flight at SIGTERM.
+        prometheus_url: where the counters of pods are that cannot be read; empty: nowhere.
     """
 
     namespaces: tuple[str, ...] = ()
@@ -59,6 +61,7 @@ class Settings:
     stale_watch_limit_s: float = 300.0
     discovery_period_s: float = 300.0
     shutdown_grace_s: float = 5.0
+    prometheus_url: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what could not work."""
@@ -105,6 +108,7 @@ class Settings:
             log_format=_choice(environ, "TIDEGATE_LOG_FORMAT", cls.log_format, ("json", "console")),
             workers=int(_number(environ, "TIDEGATE_WORKERS", cls.workers)),
             sweep_period_s=_number(environ, "TIDEGATE_SWEEP_PERIOD_SECONDS", cls.sweep_period_s),
+            prometheus_url=_url(environ, "TIDEGATE_PROMETHEUS_URL"),
         )
 
 
@@ -146,6 +150,20 @@ def _number(environ: Mapping[str, str], name: str, default: float) -> float:
     if not 0 <= value < 1e9:
         raise SettingsError(f"{name}={text} is out of range; it must be positive")
     return value
+
+
+def _url(environ: Mapping[str, str], name: str) -> str:
+    text = environ.get(name, "")
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and parts.hostname and not parts.query
+    except ValueError:
+        usable = False
+    if text and not usable:
+        raise SettingsError(
+            f"{name}={text} is no address; write one such as http://prometheus.monitoring:9090"
+        )
+    return text
 
 
 def _choice(environ: Mapping[str, str], name: str, default: str, choices: tuple[str, ...]) -> str:

@@ -340,7 +340,7 @@ async def test_an_optional_kind_that_may_not_be_listed_is_left_out(
 async def test_a_defect_in_one_plan_stops_no_other(
     plane: ControlPlane, kube: Kube, namespace: str
 ) -> None:
-    def plan(observed: Any, platform: Any, now: Any) -> Any:
+    def plan(observed: Any, platform: Any, now: Any, *rest: Any) -> Any:
         if observed.deployment["metadata"]["name"] == "bad":
             raise ZeroDivisionError("a defect")
         return h.tiny_plan(observed, platform, now)

@@ -18,6 +18,7 @@ def test_what_the_chart_sets() -> None:
             "TIDEGATE_LOG_LEVEL": "DEBUG",
             "TIDEGATE_LOG_FORMAT": "console",
             "TIDEGATE_HTTP_PORT": "9000",
+            "TIDEGATE_PROMETHEUS_URL": "https://prometheus.example/team",
         }
     )
     assert settings.namespaces == ("a", "b")
@@ -25,6 +26,7 @@ def test_what_the_chart_sets() -> None:
     assert settings.lease_name == "my-lease"
     assert settings.http_port == 9000
     assert settings.log_level == "debug"
+    assert settings.prometheus_url == "https://prometheus.example/team"
     assert settings.identity.startswith("tidegate-operator-0_")
 
 
@@ -43,6 +45,9 @@ def test_two_processes_in_one_pod_are_two() -> None:
         ({"TIDEGATE_WORKERS": "0"}, "at least 1"),
         ({"TIDEGATE_RENEW_DEADLINE_SECONDS": "20"}, "lease times must grow"),
         ({"TIDEGATE_LEASE_DURATION_SECONDS": "nan"}, "out of range"),
+        ({"TIDEGATE_PROMETHEUS_URL": "prometheus:9090"}, "TIDEGATE_PROMETHEUS_URL=prometheus:9090"),
+        ({"TIDEGATE_PROMETHEUS_URL": "http://[a"}, "no address"),
+        ({"TIDEGATE_PROMETHEUS_URL": "http://a/?x=1"}, "no address"),
     ],
 )
 def test_what_cannot_work_is_refused(environ: dict[str, str], told: str) -> None:
