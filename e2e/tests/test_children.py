@@ -3,15 +3,13 @@
 import difflib
 import functools
 import json
-import os
-import signal
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from e2e.cluster import addons, node_images
-from e2e.cluster.kube import KubeClient, Object, wait_for
+from e2e.cluster import addons
+from e2e.cluster.kube import Object, wait_for
+from e2e.tests.leader import delete_leader, is_another, kill_leader, leader
 from e2e.tests.load import ask_http, await_answer
 from e2e.tests.space import (
     API,
@@ -270,38 +268,3 @@ def uids(space: Space) -> dict[tuple[str, str], str]:
         for key, item in space.owned(NAME).items()
         if key[0] != "EndpointSlice"
     }
-
-
-def leader(kube: KubeClient) -> str:
-    """Who holds the operator's Lease; empty: nobody."""
-    lease = kube.get(
-        "coordination.k8s.io/v1", "Lease", "tidegate-operator", addons.OPERATOR_NAMESPACE
-    )
-    return str(((lease or {}).get("spec") or {}).get("holderIdentity") or "")
-
-
-def is_another(kube: KubeClient, holder: str) -> bool:
-    """Whether somebody else holds the operator's Lease."""
-    return leader(kube) not in ("", holder)
-
-
-def pod_of(kube: KubeClient, holder: str) -> Object:
-    """The pod of the leader; its identity begins with the pod's name."""
-    [pod] = [p for p in operator_pods(kube) if holder.startswith(p["metadata"]["name"])]
-    return pod
-
-
-def kill_leader(kube: KubeClient, holder: str) -> None:
-    """SIGKILL for the leader's process: no time to give the Lease back."""
-    pod = pod_of(kube, holder)
-    [status] = pod["status"]["containerStatuses"]
-    container = status["containerID"].removeprefix("containerd://")
-    rows = [line.split() for line in node_images.ctr(SETTINGS, "tasks", "list").splitlines()]
-    [pid] = [int(row[1]) for row in rows if row[0] == container]
-    assert b"tidegate-operator" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    os.kill(pid, signal.SIGKILL)
-
-
-def delete_leader(kube: KubeClient, holder: str) -> None:
-    """Delete the leader's pod, as a node drain does."""
-    kube.delete("v1", "Pod", pod_of(kube, holder)["metadata"]["name"], addons.OPERATOR_NAMESPACE)
