@@ -200,8 +200,12 @@ def _part(share: float) -> dict[str, Any]:
 
 
 def gateway_duration(ms: int) -> str:
-    """A duration in Gateway API's form (GEP-2257): up to four parts of at most five digits."""
+    """A duration in Gateway API's form (GEP-2257): up to four parts of at most five digits.
+
+    Longer ones than 99999 hours, which it cannot say in every case, come out as that.
+    """
     parts = []
+    ms = min(ms, 99_999 * 3_600_000)
     for unit, size in (("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)):
         count, ms = divmod(ms, size)
         if count:

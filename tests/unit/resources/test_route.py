@@ -179,6 +179,20 @@ def test_a_grpc_route_without_hosts_of_its_own_would_take_everybodys() -> None:
         r.grpc_route(DEPLOYMENT, asked, asked.traffic.gateway, Split("s"), "")
 
 
+@pytest.mark.parametrize(
+    ("ms", "text"),
+    [
+        (1, "1ms"),
+        (90_500, "1m30s500ms"),
+        (3_600_000, "1h"),
+        (99_999 * 3_600_000, "99999h"),
+        (2 * 99_999 * 3_600_000, "99999h"),  # six digits are refused, eleven years are no limit
+    ],
+)
+def test_a_timeout_in_the_words_of_gateway_api(ms: int, text: str) -> None:
+    assert r.gateway_duration(ms) == text
+
+
 # What a live route says.
 
 
