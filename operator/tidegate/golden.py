@@ -6,7 +6,7 @@ that the model does not have, `encode` and `decode` speak the v2 inference proto
 tensor extension, and `compare` says what an answer lacks.
 
 The tensors travel as binary, although they are written as JSON: JSON has no FP16, no BF16 and no
-bytes that are not text, and Triton refuses the first two there. Pure: knows no clock, does no IO.
+bytes that are not text; Triton refuses the first two there. Pure: knows no clock, does no IO.
 """
 
 import base64
@@ -28,6 +28,8 @@ MAX_ELEMENTS: Final = 1 << 20
 """Of one tensor."""
 SHOWN_CHARS: Final = 80
 """Of a value in a message."""
+SHOWN_ERROR_CHARS: Final = 300
+"""Of a server's own words."""
 SUFFIX: Final = ".json"
 
 _INTEGERS: Final = {
@@ -649,7 +651,7 @@ def compare(request: GoldenRequest, answer: Answer) -> str:
     if request.error is not None:
         return _compare_error(request.error, answer)
     if answer.status != 200:
-        return f"answered HTTP {answer.status}: {_short(answer.error)}"
+        return f"answered HTTP {answer.status}: {_short(answer.error, SHOWN_ERROR_CHARS)}"
     for expected in request.outputs:
         found = _compare_output(expected, answer.outputs.get(expected.name))
         if found:
@@ -659,12 +661,14 @@ def compare(request: GoldenRequest, answer: Answer) -> str:
 
 def _compare_error(expected: ExpectedError, answer: Answer) -> str:
     if answer.status != expected.status:
-        got = f"HTTP {answer.status}" + (f": {_short(answer.error)}" if answer.error else "")
+        got = f"HTTP {answer.status}" + (
+            f": {_short(answer.error, SHOWN_ERROR_CHARS)}" if answer.error else ""
+        )
         return f"expected HTTP {expected.status}, got {got}"
     if expected.contains not in answer.error:
         return (
             f"expected an error that contains {_shown(expected.contains)}, "
-            f"got {_short(answer.error)}"
+            f"got {_short(answer.error, SHOWN_ERROR_CHARS)}"
         )
     return ""
 
@@ -769,9 +773,9 @@ def _shown(value: Any) -> str:
     return _short(json.dumps(value, ensure_ascii=False, default=str))
 
 
-def _short(text: str) -> str:
+def _short(text: str, limit: int = SHOWN_CHARS) -> str:
     flat = " ".join(text.split())
-    return flat if len(flat) <= SHOWN_CHARS else flat[: SHOWN_CHARS - 3] + "..."
+    return flat if len(flat) <= limit else flat[: limit - 3] + "..."
 
 
 def _list(values: Iterable[Any]) -> str:
