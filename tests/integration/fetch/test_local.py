@@ -122,7 +122,7 @@ def test_an_ensemble(pod: Pod, source: Path) -> None:
 def test_an_unexpected_error_is_told_too(pod: Pod, source: Path) -> None:
     write(source, {"net.onnx": ONNX})
     (pod.root / "etc" / "model.pbtxt").mkdir()
-    text = fetch(pod, "pvc://models", source).failed("SourceUnreachable")
+    text = fetch(pod, "pvc://models", source).failed("FetchFailed")
     assert "IsADirectoryError" in text
 
 
