@@ -29,7 +29,7 @@ from tidegate.analysis.comparison import (
 from tidegate.analysis.explanation import explain
 from tidegate.analysis.judgement import Consequence, Judgement, Objective, Result, Test
 from tidegate.analysis.latency import MOST_BOUNDS, LatencyComparison
-from tidegate.analysis.tempering import FLOATS, LEVELS, Dispersion
+from tidegate.analysis.tempering import SIZE, Dispersion
 from tidegate.api.spec import ErrorsAgainstStable
 
 _VERSION: Final = "1"
@@ -120,7 +120,7 @@ class Evidence:
         "_canary",
         "_client",
         "_dispersions",
-        "_exponents",
+        "_fixed",
         "_latency",
         "_matched",
         "_needed",
@@ -159,8 +159,8 @@ class Evidence:
         # Failures; client errors; answers beyond the target; answers beyond a typical bound.
         self._dispersions = (Dispersion(), Dispersion(), Dispersion(), Dispersion())
         self._typical = -1
-        self._exponents = [0.0, 0.0, 0.0]  # 0: not fixed yet
         self._tempering = [1.0, 1.0, 1.0]
+        self._fixed = [False, False, False]
         self._values = [0.0] * len(_TESTS)
         self._peaks = [0.0] * len(_TESTS)
         self._proofs = [0.0, 0.0]
@@ -192,39 +192,44 @@ class Evidence:
             self._look()
 
     def _temper(self, canary: _Sum, stable: _Sum) -> None:
-        """Learn how clustered stable's outcomes are, until something speaks against the canary.
+        """Learn how clustered stable's outcomes are.
 
-        An exponent that moved later could follow the verdict. Of latency that is the first answer.
+        From the canary's first request on an exponent may only rise, and only until stable has
+        shown enough. To rise is safe at any time: it makes every e-value above 1 smaller, also the
+        proof for promotion.
         """
-        fixed = self._exponents
-        starts = (canary.failed, canary.blamed, canary.timed)
+        started = bool(canary or self._canary)
         counts = (
             (stable.failed, stable.requests),
             (stable.blamed, stable.blamed_of),
             (stable.slow, stable.timed),
         )
-        for i, (start, (count, requests)) in enumerate(zip(starts, counts, strict=True)):
-            if fixed[i]:
+        for i, (count, requests) in enumerate(counts):
+            if self._fixed[i] or not requests:
                 continue
-            if start:
-                fixed[i] = self._tempering[i]
-            elif requests:
-                self._dispersions[i].add(count, requests)
-                self._tempering[i] = self._dispersions[i].exponent()
-                if i == _SLOWNESS:
-                    self._temper_typical(stable)
+            dispersion = self._dispersions[i]
+            dispersion.add(count, requests)
+            exponent, settled = dispersion.exponent(), dispersion.settled
+            if i == _SLOWNESS:
+                typical = self._typical_dispersion(stable)
+                exponent = max(exponent, typical.exponent())
+                settled = settled or typical.settled
+            self._tempering[i] = max(self._tempering[i], exponent) if started else exponent
+            self._fixed[i] = started and settled
 
-    def _temper_typical(self, stable: _Sum) -> None:
-        """The same for a bound that a quarter of stable's answers is beyond."""
+    def _typical_dispersion(self, stable: _Sum) -> Dispersion:
+        """That of a latency bound which a quarter of stable's answers is beyond; takes in a block.
+
+        The target may be one that next to no answer is beyond.
+        """
+        dispersion = self._dispersions[3]
         if self._typical < 0 and stable.slower:
             middle = stable.timed / 4.0
             distances = [abs(count - middle) for count in stable.slower]
             self._typical = distances.index(min(distances))
         if 0 <= self._typical < len(stable.slower):
-            self._dispersions[3].add(stable.slower[self._typical], stable.timed)
-            self._tempering[_SLOWNESS] = max(
-                self._tempering[_SLOWNESS], self._dispersions[3].exponent()
-            )
+            dispersion.add(stable.slower[self._typical], stable.timed)
+        return dispersion
 
     def _weigh(self, canary: _Sum, stable: _Sum) -> None:
         """Multiply what compares with stable by this block's factors, guessed from earlier ones."""
@@ -452,7 +457,7 @@ class Evidence:
         numbers += self._waiting.slower
         for baseline in self._baselines:
             numbers += [baseline.failed, baseline.requests]
-        numbers += self._exponents + self._tempering
+        numbers += self._tempering + [float(fixed) for fixed in self._fixed]
         numbers += self._values + self._peaks + self._proofs
         numbers += [float(blame) for blame in self._blames]
         numbers += self._against + self._client + self._no_worse + self._no_slower
@@ -477,8 +482,8 @@ class Evidence:
 
     def _learning(self) -> list[Dispersion]:
         """Those whose exponent is not fixed yet."""
-        exponents = (*self._exponents, self._exponents[_SLOWNESS])
-        return [each for each, fixed in zip(self._dispersions, exponents, strict=True) if not fixed]
+        fixed = (*self._fixed, self._fixed[_SLOWNESS])
+        return [each for each, done in zip(self._dispersions, fixed, strict=True) if not done]
 
     def _restore(self, packed: bytes) -> None:
         at = 0
@@ -506,7 +511,8 @@ class Evidence:
         self._waiting.slower = take_counts(int(slower))
         for baseline in self._baselines:
             baseline.failed, baseline.requests = take_counts(2)
-        self._exponents, self._tempering = take_counts(3), take_counts(3)
+        self._tempering = take(3)
+        self._fixed = [bool(value) for value in take(3)]
         if min(self._tempering) < 1.0:
             raise ValueError("not a state")
         self._values, self._peaks, self._proofs = take(5), take(5), take(2)
@@ -515,7 +521,7 @@ class Evidence:
         self._no_worse, self._no_slower = take(len(self._no_worse)), take(len(self._no_slower))
         self._latency.restore(take)
         for dispersion in self._learning():
-            dispersion.values = take(LEVELS * FLOATS, "f")
+            dispersion.values = take(SIZE, "f")
         if at != len(packed):
             raise ValueError("too long")
 

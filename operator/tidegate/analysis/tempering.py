@@ -8,13 +8,16 @@ index of dispersion: the variance of its counts over what independent requests w
 from math import sqrt
 from typing import Final
 
-LEVELS: Final = 6
+_LEVELS: Final = 6
 """Blocks are compared with their neighbours singly, in twos, in fours ... up to 32 blocks, since a
 cluster may be spread over seconds."""
-FLOATS: Final = 10
+_FLOATS: Final = 10
 """Numbers kept of each level."""
+SIZE: Final = _LEVELS * _FLOATS + 2
 LARGEST: Final = 100.0
 """No exponent is larger: beyond it stable shows an incident, not its clients' ways."""
+_ENOUGH_FAILURES: Final = 100.0
+_ENOUGH_BLOCKS: Final = 1_000.0
 _SURE: Final = 4.0
 """Standard deviations by which the dispersion has to exceed that of independent requests."""
 
@@ -28,7 +31,7 @@ class Dispersion:
     largest two pairs of a level are left out: an incident begins once and ends once.
 
     Attributes:
-        values: the state, `LEVELS` x `FLOATS` numbers.
+        values: the state, `SIZE` numbers.
     """
 
     __slots__ = ("values",)
@@ -36,13 +39,22 @@ class Dispersion:
     def __init__(self) -> None:
         # Each level: waiting (0 or 1), its failed, its requests; sums of d^2, m, 2 m (m - 1);
         # the largest and second-largest d^2 with their m.
-        self.values = [0.0] * (LEVELS * FLOATS)
+        # At the end: failures and blocks taken in.
+        self.values = [0.0] * SIZE
+
+    @property
+    def settled(self) -> bool:
+        """Whether enough was seen; more would only add incidents."""
+        failures, blocks = self.values[-2:]
+        return failures >= _ENOUGH_FAILURES or blocks >= _ENOUGH_BLOCKS
 
     def add(self, failed: float, requests: float) -> None:
         """Take in the next block."""
         values = self.values
-        for level in range(LEVELS):
-            at = level * FLOATS
+        values[-2] += failed
+        values[-1] += 1.0
+        for level in range(_LEVELS):
+            at = level * _FLOATS
             if values[at] == 0.0:
                 values[at : at + 3] = (1.0, failed, requests)
                 return
@@ -69,8 +81,8 @@ class Dispersion:
         """The cluster size that the blocks show beyond doubt; 1 for independent requests."""
         result = 1.0
         values = self.values
-        for level in range(LEVELS):
-            at = level * FLOATS
+        for level in range(_LEVELS):
+            at = level * _FLOATS
             squares = values[at + 3] - values[at + 6] - values[at + 8]
             expected = values[at + 4] - values[at + 7] - values[at + 9]
             spread = sqrt(max(values[at + 5], 0.0))
