@@ -9,22 +9,12 @@ from tidegate.api.spec import (
     Scaling,
     ScalingMode,
     Sidecar,
-    Slo,
     Spec,
     Strategy,
 )
 from tidegate.api.status import InactiveField
 
-_ROLLOUT_DEFAULTS: Final = Rollout()
-_ACTIVE_ROLLOUT: Final = frozenset({"strategy", "paused", "progress_deadline"})
-
 _CHECKS: Final[tuple[tuple[str, str, Callable[[Spec], bool]], ...]] = (
-    (
-        "slo",
-        "the latency target is a bucket edge of the sidecar's histogram; no decision uses the "
-        "measurements yet",
-        lambda s: s.slo != Slo(),
-    ),
     (
         "scaling.mode",
         "SLO: replicas stay at scaling.minReplicas",
@@ -46,10 +36,19 @@ _CHECKS: Final[tuple[tuple[str, str, Callable[[Spec], bool]], ...]] = (
         lambda s: s.replicas is not None and s.scaling_mode is ScalingMode.SLO,
     ),
     (
-        "rollout.strategy",
-        "Canary: a new revision gets all traffic at once when all its pods are ready, as with "
-        "BlueGreen",
-        lambda s: s.rollout.strategy is Strategy.CANARY,
+        "rollout.steps",
+        "steps need traffic.gateway: without it a new revision gets all traffic at once when its "
+        "pods are ready and its golden requests passed, and is watched while it bakes",
+        lambda s: (
+            s.rollout.strategy is Strategy.CANARY
+            and s.traffic.gateway is None
+            and s.rollout.steps != Rollout().steps
+        ),
+    ),
+    (
+        "rollout.mirror",
+        "requests are copied by a gateway only",
+        lambda s: s.traffic.gateway is None and s.rollout.mirror != Rollout().mirror,
     ),
     (
         "model.source.onChange",
@@ -66,16 +65,6 @@ _CHECKS: Final[tuple[tuple[str, str, Callable[[Spec], bool]], ...]] = (
         "nothing measures it while runtime.sidecar is Off",
         lambda s: s.slo.latency is not None and s.runtime.sidecar is Sidecar.OFF,
     ),
-    (
-        "goldenRequests",
-        "golden requests are not sent yet",
-        lambda s: s.golden_requests is not None,
-    ),
-    (
-        "traffic.gateway.grpcHostnames",
-        "no GRPCRoute is made yet; the HTTPRoute's hostnames serve gRPC too",
-        lambda s: s.traffic.gateway is not None and bool(s.traffic.gateway.grpc_hostnames),
-    ),
 )
 
 
@@ -85,13 +74,4 @@ def inactive_fields(spec: Spec) -> tuple[InactiveField, ...]:
     A field that equals its default is not listed: the API server fills defaults in, so nobody can
     tell who wrote it.
     """
-    found = [InactiveField(field=f, reason=r) for f, r, applies in _CHECKS if applies(spec)]
-    for name, field in sorted(Rollout.model_fields.items()):
-        changed = getattr(spec.rollout, name) != getattr(_ROLLOUT_DEFAULTS, name)
-        if changed and name not in _ACTIVE_ROLLOUT:
-            found.append(
-                InactiveField(
-                    field=f"rollout.{field.alias or name}", reason="canary steps are not taken yet"
-                )
-            )
-    return tuple(found)
+    return tuple(InactiveField(field=f, reason=r) for f, r, applies in _CHECKS if applies(spec))

@@ -234,10 +234,10 @@ def _waiting(canary: Pods, surge: Surge, surge_wait_s: float, gave_way: int, blo
         return f"{canary.waiting} {_pods(gave_way)} of stable gave way to the new revision."
     if surge is Surge.ALWAYS:
         return f"{canary.waiting} rollout.surge is Always: it waits until there is room. {MEND}"
-    left_s = math.ceil(max(0.0, surge_wait_s - canary.waited_s))
+    # No countdown: a message that changes each second would be written each second.
     return (
-        f"{canary.waiting} One stable pod gives way in {left_s} s (rollout.surgeWait), if the "
-        "load fits on the rest."
+        f"{canary.waiting} After {surge_wait_s:g} s (rollout.surgeWait) one stable pod gives way, "
+        "if the load fits on the rest."
     )
 
 

@@ -46,6 +46,8 @@ class Record:
         step: index into ``rollout.steps`` in phase `Canary`.
         started: when this rollout began, RFC 3339.
         since: when this phase or step began, RFC 3339.
+        gave_way: stable pods that gave way to canary pods in this rollout.
+        gave_way_at: when the last one did, RFC 3339.
         paused: a verb paused it.
         target: hash of a revision that a verb (undo, restart) asked for in place of the spec's;
             empty: the spec's.
@@ -54,6 +56,7 @@ class Record:
         reason: why it was decided, CamelCase.
         message: why, for people.
         evidence: the numbers behind it, as in status.
+        past: what became of the rollout before this one, as in status.history.
     """
 
     stable: str
@@ -64,6 +67,8 @@ class Record:
     step: int | None = None
     started: str = ""
     since: str = ""
+    gave_way: int = 0
+    gave_way_at: str = ""
     paused: bool = False
     target: str = ""
     target_for: str = ""
@@ -71,6 +76,18 @@ class Record:
     reason: str = ""
     message: str = ""
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    past: Mapping[str, Any] = field(default_factory=dict)
+
+    def outcome(self) -> dict[str, Any]:
+        """What became of this rollout, as in status.history; empty while it is under way."""
+        if self.phase not in (Phase.PROMOTED, Phase.ROLLED_BACK, Phase.SUPERSEDED):
+            return {}
+        revision = self.stable if self.phase is Phase.PROMOTED else self.canary
+        if not revision or not self.since:
+            return {}
+        found = {"revision": revision, "outcome": str(self.phase), "time": self.since}
+        text = ": ".join(part for part in (self.reason, self.message) if part)
+        return found | ({"reason": text} if text else {})
 
     def dump(self) -> str:
         """Compact JSON, without values equal to defaults."""

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from tidegate.api.names import (
     DIGEST_ANNOTATION,
+    FAILED_ANNOTATION,
     LIVE_SINCE_ANNOTATION,
     REVISION_HASH_LENGTH,
     REVISION_LABEL,
@@ -108,6 +109,8 @@ class Revision:
         digest: digest of the model's bytes (``sha256:...``), once the first fetch reported it.
         created: RFC 3339; empty before it exists.
         live_since: when it first served, RFC 3339; empty: it never has.
+        failed: why it gets no traffic again by itself, as JSON; empty: that was forgiven; None:
+            nothing is said here.
     """
 
     hash: str
@@ -117,6 +120,7 @@ class Revision:
     digest: str | None = None
     created: str = ""
     live_since: str = ""
+    failed: str | None = None
 
     def manifest(self, kind: str) -> dict[str, Any]:
         """The one manifest of a kind.
@@ -149,6 +153,15 @@ class Revision:
         """Triton's image, as it was resolved at birth."""
         pod = self.manifest("Deployment")["spec"]["template"]["spec"]
         return str(next(c["image"] for c in pod["containers"] if c["name"] == "triton"))
+
+
+def failure_text(failed: str) -> str:
+    """Why a revision failed, for people, from `Revision.failed`."""
+    try:
+        said = json.loads(failed)
+        return f"{said['reason']}: {said['message']}"
+    except (ValueError, TypeError, KeyError):
+        return failed
 
 
 def controller_revision(deployment: Object, revision: Revision) -> dict[str, Any]:
@@ -203,6 +216,7 @@ def known_revisions(observed: Observed) -> dict[str, Revision]:
             digest=(meta.get("annotations") or {}).get(DIGEST_ANNOTATION),
             created=meta.get("creationTimestamp", ""),
             live_since=(meta.get("annotations") or {}).get(LIVE_SINCE_ANNOTATION, ""),
+            failed=(meta.get("annotations") or {}).get(FAILED_ANNOTATION),
         )
     for obj in observed.of_kind("ConfigMap"):
         hash_ = (obj["metadata"].get("labels") or {}).get(REVISION_LABEL)

@@ -1,18 +1,19 @@
-"""The status document: conditions with kstatus semantics, and what each revision does.
+"""The status document: what each revision does, where the rollout stands, on what evidence."""
 
-``Available``: some revision serves. ``Ready``: the spec's revision is live, whole. ``Reconciling``
-and ``Stalled`` are abnormal when True: under way, and waiting for somebody to mend something.
-"""
-
+import contextlib
+import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from tidegate.api.spec import Spec
 from tidegate.api.status import (
     Condition,
     ConditionStatus,
+    EvidenceStatus,
+    FailedRevision,
     HistoryEntry,
     Revisions,
     RevisionState,
@@ -20,17 +21,22 @@ from tidegate.api.status import (
     ScalingStatus,
     SloStatus,
     Status,
+    TestStatus,
     TrafficShare,
 )
+from tidegate.api.units import fraction
 from tidegate.diagnosis import Finding, Severity
 from tidegate.inactive import inactive_fields
-from tidegate.observed import Object
+from tidegate.observed import Measured, Object
+from tidegate.record import Phase, Record
 from tidegate.resources.meta import selector
 from tidegate.resources.services import HTTP_PORT
 from tidegate.revision import Revision
+from tidegate.rollout import LIVE, REFRESH_S, Course, evidence_of
 from tidegate.scaling import Replicas
 
 MAX_MESSAGE: Final = 1024
+MAX_FAILED: Final = 10
 
 
 @dataclass(frozen=True)
@@ -77,11 +83,11 @@ def document(
     spec: Spec,
     *,
     verdicts: Sequence[Verdict],
-    stable: RevisionView,
-    canary: RevisionView | None,
+    record: Record,
+    course: Course,
+    views: Mapping[str, RevisionView],
     scale: Replicas,
-    rollout_message: str,
-    phase: str,
+    measured: Measured | None,
     known: Mapping[str, Revision],
     now: datetime,
 ) -> dict[str, Any]:
@@ -91,37 +97,250 @@ def document(
         deployment: the ModelDeployment as it lives.
         spec: its spec.
         verdicts: its conditions.
-        stable: the revision that gets the traffic.
-        canary: the one that is wanted and does not get it yet.
+        record: the decision in force.
+        course: what the rollout comes to.
+        views: the revisions that have pods, by hash.
         scale: replicas and why.
-        rollout_message: why the rollout stands where it stands.
-        phase: of the rollout.
+        measured: of the rollout under way.
         known: all revisions, oldest first.
         now: UTC.
     """
     name = deployment["metadata"]["name"]
-    views = [stable] if canary is None else [stable, canary]
-    traffic = [TrafficShare(revision=stable.revision.hash, weight=100)]
-    if canary is not None:
-        traffic.append(TrafficShare(revision=canary.revision.hash, weight=0))
-    before = (deployment.get("status") or {}).get("rollout") or {}
-    since = before.get("since") if before.get("phase") == phase else timestamp(now)
+    live = record.phase in LIVE
+    stable = views.get(record.stable or record.canary)
+    canary = views.get(record.canary) if record.stable and live else None
     status = Status(
         observed_generation=deployment["metadata"].get("generation"),
-        replicas=sum(v.pods for v in views),
-        ready_replicas=sum(v.ready for v in views),
+        replicas=sum(v.pods for v in views.values()),
+        ready_replicas=sum(v.ready for v in views.values()),
         selector=",".join(f"{k}={v}" for k, v in sorted(selector(name).items())),
         conditions=conditions(deployment, verdicts, now),
-        revisions=Revisions(stable=_state(stable), canary=canary and _state(canary)),
-        traffic=tuple(traffic),
-        rollout=RolloutStatus(phase=phase, since=since, message=rollout_message or None),
+        revisions=Revisions(
+            stable=stable and _state(stable),
+            canary=canary and _state(canary),
+            failed=_failed(record, known),
+        ),
+        traffic=_traffic(deployment, record, stable, canary, measured, now),
+        rollout=_rollout(deployment, spec, record, course, measured, now),
         scaling=ScalingStatus(desired=scale.desired, reason=scale.reason),
         slo=_slo(spec),
         url=_url(deployment, spec),
-        history=_history(known, stable.revision.hash),
+        history=_history(deployment, spec, record, known),
         inactive=inactive_fields(spec),
+        last_request=record.request or None,
     )
     return _dump(status)
+
+
+def steady(deployment: Object, course: Course, now: datetime) -> Course:
+    """The course in the words of the last status, while these are fresh.
+
+    Counters change each second; status is written each `REFRESH_S` at most, unless something is
+    decided.
+    """
+    before = _before(deployment)
+    if _fresh(before, course.record, now) and before.get("hold", "") == course.hold:
+        return replace(
+            course,
+            message=before.get("message") or "",
+            next_decision=before.get("nextDecision") or "",
+        )
+    return course
+
+
+def record_of(deployment: Object) -> Record | None:
+    """The decision as the last status tells it, for when route and Service are both gone."""
+    status = deployment.get("status") or {}
+    before, revisions = _before(deployment), status.get("revisions") or {}
+    stable = (revisions.get("stable") or {}).get("hash") or ""
+    if not stable:
+        return None
+    try:
+        phase = Phase(before.get("phase") or "")
+    except ValueError:
+        phase = Phase.PROMOTED
+    canary = (revisions.get("canary") or {}).get("hash") or ""
+    if phase in LIVE and not canary:
+        # The first revision is told as stable, being the only one.
+        stable, canary = "", stable
+    elif phase not in LIVE:
+        canary = ""
+    weight = before.get("weight")
+    return Record(
+        stable=stable,
+        canary=canary,
+        phase=phase,
+        weight=fraction(weight) if weight and phase in LIVE else 0.0,
+        step=before.get("step") if phase is Phase.CANARY else None,
+        started=before.get("started") or "",
+        since=before.get("since") or "",
+        request=status.get("lastRequest") or "",
+    )
+
+
+def failed(deployment: Object) -> list[dict[str, Any]]:
+    """The failed revisions that the last status remembers."""
+    revisions = (deployment.get("status") or {}).get("revisions") or {}
+    return list(revisions.get("failed") or ())
+
+
+def failure_of(record: Record) -> str:
+    """What stays known of a revision that was rolled back, as JSON."""
+    said = {
+        "reason": record.reason,
+        "message": record.message,
+        "time": record.since,
+        "evidence": _numbers(record.evidence),
+    }
+    return json.dumps({k: v for k, v in said.items() if v}, sort_keys=True)
+
+
+def evidence_state(deployment: Object, record: Record) -> str:
+    """The evidence that the last status kept of this rollout; empty: none."""
+    before = _before(deployment)
+    if before.get("started") != record.started:
+        return ""
+    return str((before.get("evidence") or {}).get("state") or "")
+
+
+def _before(deployment: Object) -> Mapping[str, Any]:
+    return (deployment.get("status") or {}).get("rollout") or {}
+
+
+def _fresh(before: Mapping[str, Any], record: Record, now: datetime) -> bool:
+    """Whether the last status tells of the same phase and is recent."""
+    if (before.get("phase"), before.get("since")) != (str(record.phase), record.since):
+        return False
+    at = (before.get("evidence") or {}).get("time")
+    if not at:
+        return False
+    age_s = (now - datetime.fromisoformat(at).astimezone(UTC)).total_seconds()
+    return age_s < REFRESH_S - 0.5
+
+
+def _rollout(
+    deployment: Object,
+    spec: Spec,
+    record: Record,
+    course: Course,
+    measured: Measured | None,
+    now: datetime,
+) -> RolloutStatus:
+    live = record.phase in LIVE
+    return RolloutStatus(
+        phase=str(record.phase),
+        weight=percent(record.weight) if live else None,
+        step=record.step,
+        steps=len(spec.rollout.steps) if live and record.step is not None else None,
+        mirror=percent(record.mirror) if record.mirror else None,
+        hold=course.hold or None,
+        started=record.started or None,
+        since=record.since or None,
+        next_decision=course.next_decision or None,
+        message=course.message[:MAX_MESSAGE] or None,
+        evidence=_evidence(deployment, record, course, measured, now),
+    )
+
+
+def _evidence(
+    deployment: Object,
+    record: Record,
+    course: Course,
+    measured: Measured | None,
+    now: datetime,
+) -> EvidenceStatus | None:
+    before = _before(deployment)
+    if record.phase not in LIVE or measured is None:
+        if record.phase in LIVE and before.get("started") == record.started:
+            # Not read yet by this process: what was known is still what is known.
+            kept = before.get("evidence")
+            return None if kept is None else EvidenceStatus.model_validate(kept)
+        return None
+    if _fresh(before, record, now) and (before.get("hold") or "") == course.hold:
+        return EvidenceStatus.model_validate(before["evidence"])
+    judged = measured.judgement
+    rate = measured.arrivals_per_s
+    needed, seconds = course.requests_needed, None
+    if needed is not None and rate and record.weight > 0:
+        seconds = math.ceil(needed / (rate * record.weight))
+    return EvidenceStatus(
+        verdict="Bad" if judged.bad is not None else "Good" if judged.proven else "NotYet",
+        requests=judged.requests,
+        requests_needed=needed,
+        seconds_needed=seconds,
+        tests=tuple(TestStatus.model_validate(evidence_of(r)) for r in judged.results),
+        state=measured.state or None,
+        time=timestamp(now),
+    )
+
+
+def _traffic(
+    deployment: Object,
+    record: Record,
+    stable: RevisionView | None,
+    canary: RevisionView | None,
+    measured: Measured | None,
+    now: datetime,
+) -> tuple[TrafficShare, ...]:
+    if stable is None:
+        return ()
+    if canary is None:
+        serves = bool(record.stable) or record.weight >= 1.0
+        return (TrafficShare(revision=stable.revision.hash, weight=100 if serves else 0),)
+    weight = round(record.weight * 100)
+    shares: dict[str, str | None] = {}
+    total = 0 if measured is None else measured.canary_arrivals + measured.stable_arrivals
+    if measured is not None and total and measured.since == record.since:
+        share = measured.canary_arrivals / total
+        shares = {record.canary: percent(share), record.stable: percent(1 - share)}
+    if _fresh(_before(deployment), record, now):
+        old = (deployment.get("status") or {}).get("traffic") or ()
+        shares = {t["revision"]: t.get("observedShare") for t in old}
+    return tuple(
+        TrafficShare(revision=h, weight=w, observed_share=shares.get(h))
+        for h, w in ((record.stable, 100 - weight), (record.canary, weight))
+    )
+
+
+def _failed(record: Record, known: Mapping[str, Revision]) -> tuple[FailedRevision, ...]:
+    """Revisions that get no traffic again by themselves, newest failure first."""
+    found: dict[str, dict[str, Any]] = {}
+    for hash_, revision in known.items():
+        if revision.failed and hash_ != record.stable:
+            with contextlib.suppress(ValueError):
+                found[hash_] = json.loads(revision.failed)
+    if record.phase is Phase.ROLLED_BACK:
+        found[record.canary] = json.loads(failure_of(record))
+    if record.phase in LIVE:
+        found.pop(record.canary, None)
+    newest = sorted(found.items(), key=lambda item: str(item[1].get("time")), reverse=True)
+    return tuple(
+        FailedRevision(
+            hash=hash_,
+            reason=said.get("reason", ""),
+            message=str(said.get("message", ""))[:MAX_MESSAGE],
+            time=said.get("time", ""),
+            evidence=said.get("evidence"),
+        )
+        for hash_, said in newest[:MAX_FAILED]
+    )
+
+
+def _numbers(evidence: Mapping[str, Any]) -> str:
+    """A test's numbers in one line; empty where there are none."""
+    if not evidence:
+        return ""
+    e = evidence
+    stable = f", stable {e['stable']}" if e.get("stable") else ""
+    return (
+        f"{e.get('test')}: {e.get('canary')} ({e.get('observed')}) against {e.get('bound')}{stable}"
+        f"; e-value {e.get('evidence')}, needed {e.get('needed')}"
+    )
+
+
+def percent(share: float) -> str:
+    """A share of 0 to 1 for people, three significant digits."""
+    return f"{share * 100:.3g}%"
 
 
 def invalid(deployment: Object, verdicts: Sequence[Verdict], now: datetime) -> dict[str, Any]:
@@ -194,17 +413,27 @@ def _url(deployment: Object, spec: Spec) -> str:
     return f"http://{meta['name']}.{meta['namespace']}.svc:{HTTP_PORT}"
 
 
-def _history(known: Mapping[str, Revision], stable: str) -> tuple[HistoryEntry, ...]:
-    """Revisions that served, newest first."""
-    served = [r for r in known.values() if r.live_since]
-    return tuple(
-        HistoryEntry(
-            revision=r.hash,
-            outcome="Live" if r.hash == stable else "Replaced",
-            time=r.live_since,
-        )
-        for r in sorted(served, key=lambda r: (r.live_since, r.number), reverse=True)
-    )
+def _history(
+    deployment: Object, spec: Spec, record: Record, known: Mapping[str, Revision]
+) -> tuple[HistoryEntry, ...]:
+    """What became of the revisions, newest first."""
+    found: dict[tuple[str, str, str], HistoryEntry] = {}
+    old = (deployment.get("status") or {}).get("history") or ()
+    said = [dict(record.outcome()), dict(record.past), *old]
+    if not old:  # lost, or the first: what the revisions themselves remember
+        said += [
+            {"revision": r.hash, "outcome": str(Phase.PROMOTED), "time": r.live_since}
+            for r in known.values()
+            if r.live_since and r.hash not in (record.stable, record.canary)
+        ]
+    for entry in said:
+        if entry:
+            told = HistoryEntry.model_validate(entry)
+            reason = told.reason[:MAX_MESSAGE]
+            key = (told.revision, told.outcome, told.time)
+            found.setdefault(key, told.model_copy(update={"reason": reason}))
+    newest = sorted(found.values(), key=lambda e: e.time, reverse=True)
+    return tuple(newest[: spec.history_limit])
 
 
 def _dump(status: Status) -> dict[str, Any]:

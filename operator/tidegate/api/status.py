@@ -62,6 +62,7 @@ class EvidenceStatus(Block):
     seconds_needed: int | None = Field(None, description="The same at the present rate.")
     tests: tuple[TestStatus, ...] = Field((), max_length=8, description="Each test.")
     state: str | None = Field(None, max_length=4096, description="To go on from after a restart.")
+    time: str | None = Field(None, description="RFC 3339, UTC.")
 
 
 class FailedRevision(Block):
@@ -77,7 +78,7 @@ class FailedRevision(Block):
 class Revisions(Block):
     """The revisions in play."""
 
-    stable: RevisionState | None = Field(None, description="The one that serves.")
+    stable: RevisionState | None = Field(None, description="The one to go back to.")
     canary: RevisionState | None = Field(None, description="The one that is being tried.")
     failed: tuple[FailedRevision, ...] = Field(
         (), max_length=10, description="Those that get no traffic again by themselves."

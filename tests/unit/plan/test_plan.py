@@ -46,7 +46,7 @@ def test_a_new_deployment_comes_to_serve() -> None:
     assert world.condition("Reconciling")["status"] == "False"
     assert world.condition("Stalled")["status"] == "False"
     assert world.status["revisions"]["stable"]["digest"] == DIGEST
-    assert world.status["rollout"]["phase"] == "Stable"
+    assert world.status["rollout"]["phase"] == "Promoted"
     assert world.serving_pods() == 1
     assert [e.reason for e in world.events] == ["RevisionCreated", "Ready"]
 
@@ -112,8 +112,8 @@ def test_a_new_version_gets_traffic_only_when_ready_and_the_old_one_goes() -> No
     }
     assert len(world.of_kind("Deployment")) == 1
     assert len(world.of_kind("ControllerRevision")) == 2, "old specs are kept for undo and diff"
-    assert [h["outcome"] for h in world.status["history"]] == ["Live", "Replaced"]
-    assert "TrafficSwitched" in [e.reason for e in world.events]
+    assert [h["outcome"] for h in world.status["history"]] == ["Promoted", "Promoted"]
+    assert "RolloutComplete" in [e.reason for e in world.events]
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,9 @@ def test_recreate_takes_the_old_pods_away_first() -> None:
     world.edit(model=version(4), rollout={"strategy": "Recreate"})
     world.outcomes[_target(world)] = pending_for_gpu
     world.settle()
-    assert len(world.of_kind("Deployment")) == 1
+    assert {p["metadata"]["labels"]["tidegate.dev/revision"] for p in world.pods} == {
+        _target(world)
+    }
     assert world.condition("Available")["status"] == "False"
 
 
@@ -381,8 +383,9 @@ def test_failed_revisions_do_not_push_out_one_that_served() -> None:
     world.edit(model=version(9))
     world.settle()
     assert world.stable() != first
-    outcomes = {h["revision"]: h["outcome"] for h in world.status["history"]}
-    assert outcomes == {world.stable(): "Live", first: "Replaced"}
+    outcomes = [(h["revision"], h["outcome"]) for h in world.status["history"]]
+    assert outcomes[0] == (world.stable(), "Promoted")
+    assert outcomes[1][1] == "Superseded"
 
 
 def test_a_gateway_gets_a_route_and_loses_it() -> None:
@@ -450,7 +453,7 @@ def test_nothing_is_silently_ignored() -> None:
     world.settle()
     fields = {i["field"] for i in world.status["inactive"]}
     assert fields == {
-        *("slo", "slo.latency", "scaling.mode", "replicas", "rollout.bake", "goldenRequests"),
+        *("slo.latency", "scaling.mode", "replicas"),
         "traffic.timeout",
     }
 
@@ -500,7 +503,7 @@ def test_any_history_of_edits_crashes_and_deletions_ends_where_the_spec_says(
         if calm:
             assert world.serving_pods() > 0, "no edit and no crash takes the model away"
     world.spec["runtime"] = {}
-    world.spec["rollout"] = {}
+    world.spec["rollout"] = {"bake": "0s"}
     world.generation += 1
     world.settle()
     assert world.condition("Ready")["status"] == "True"

@@ -20,10 +20,11 @@ from tidegate.actions import (
     Event,
     Plan,
     Scale,
+    TakeOut,
     WriteStatus,
 )
-from tidegate.api.names import REVISION_LABEL
-from tidegate.observed import Observed, Ref
+from tidegate.api.names import REVISION_LABEL, SERVING_LABEL
+from tidegate.observed import Measurements, Observed, Ref
 from tidegate.plan import plan
 from tidegate.platform import Platform
 
@@ -33,6 +34,7 @@ DIGEST = "sha256:" + "a" * 64
 MINIMAL: dict[str, Any] = {
     "model": {"source": {"uri": "s3://models/magika/v3"}},
     "slo": {"latency": {"quantile": "0.99", "target": "100ms"}, "maxErrorRate": "1%"},
+    "rollout": {"bake": "0s"},
 }
 
 
@@ -113,6 +115,7 @@ class World:
     # How the pods of a revision turn out, by hash; all well where nothing is said.
     outcomes: dict[str, Callable[[dict[str, Any]], None]] = field(default_factory=dict)
     bytes_now: str = DIGEST
+    measurements: Measurements = field(default_factory=Measurements)
     _uids: int = 0
 
     @property
@@ -144,7 +147,7 @@ class World:
 
     def plan(self) -> Plan:
         """What is planned now."""
-        return plan(self.observed(), self.platform, self.now)
+        return plan(self.observed(), self.platform, self.now, self.measurements)
 
     def edit(self, **blocks: Any) -> None:
         """A new spec, the blocks merged one level deep."""
@@ -257,6 +260,11 @@ class World:
                 return True
             case DeletePod(uid=uid):
                 self.pods = [p for p in self.pods if p["metadata"]["uid"] != uid]
+                return True
+            case TakeOut(uid=uid):
+                for pod in self.pods:
+                    if pod["metadata"]["uid"] == uid:
+                        pod["metadata"]["labels"].pop(SERVING_LABEL, None)
                 return True
             case Event():
                 if action in self.events:
