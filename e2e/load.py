@@ -136,20 +136,21 @@ async def open_loop(
         took = time.perf_counter() - began - due
         keep(Request(due, left - due, took, reply.error, client, reply.status, reply.answer))
 
-    for number in range(count):
-        due = number / rate_hz
-        pause = due - (time.perf_counter() - began)
-        # Also without a pause the others must get their turn.
-        await asyncio.sleep(max(0.0, pause))
-        if stop is not None and stop.is_set():
-            break
-        if len(running) >= in_flight:
-            keep(Request(due, 0.0, 0.0, f"not sent: {len(running)} in flight", client))
-            continue
-        task = asyncio.create_task(one(due))
-        running.add(task)
-        task.add_done_callback(running.discard)
-    await asyncio.gather(*running)
+    # A group: an `ask` that raises ends the load instead of a request that nobody misses.
+    async with asyncio.TaskGroup() as group:
+        for number in range(count):
+            due = number / rate_hz
+            pause = due - (time.perf_counter() - began)
+            # Also without a pause the others must get their turn.
+            await asyncio.sleep(max(0.0, pause))
+            if stop is not None and stop.is_set():
+                break
+            if len(running) >= in_flight:
+                keep(Request(due, 0.0, 0.0, f"not sent: {len(running)} in flight", client))
+                continue
+            task = group.create_task(one(due))
+            running.add(task)
+            task.add_done_callback(running.discard)
     return sorted(found, key=lambda request: request.due_s)
 
 
@@ -277,7 +278,7 @@ class HttpTarget:
 class GrpcTarget:
     """A model over gRPC, on a few channels; what a service config would retry is not retried.
 
-    Arguments as `HttpTarget`, but there are as many connections as it says.
+    Arguments as `HttpTarget`, but there are as many connections as it says; 0: `CONNECTIONS`.
     """
 
     def __init__(
@@ -288,14 +289,14 @@ class GrpcTarget:
         expected: str = "",
         *,
         host: str = "",
-        connections: int = CONNECTIONS,
+        connections: int = 0,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         self._address = address
         self._model = model
         self._expected = expected
         self._host = host
-        self._connections = connections
+        self._connections = connections or CONNECTIONS
         self._timeout_s = timeout_s
         self._tensor = triton.InferInput("content", [1, 1], "BYTES")
         self._tensor.set_data_from_numpy(np.array([[content]], dtype=object))
@@ -349,7 +350,7 @@ class Orders:
         limit_s: the longest time it goes on.
         host: the name to ask for at a gateway.
         expected: what the output `OUTPUT` must say; empty: anything.
-        connections: of each client.
+        connections: of each client, as its target says.
         timeout_s: of one request.
     """
 

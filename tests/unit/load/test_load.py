@@ -92,6 +92,15 @@ def test_a_load_that_nobody_answered_has_no_summary() -> None:
         Summary.of([Request(0.0, 0.0, 1.0, "refused")])
 
 
+async def test_a_request_that_raises_is_not_lost() -> None:
+    async def ask() -> Reply:
+        raise RuntimeError("a defect of the client")
+
+    with pytest.raises(ExceptionGroup) as raised:
+        await open_loop(ask, rate_hz=1000.0, seconds=60.0)
+    assert "a defect of the client" in repr(raised.value.exceptions)
+
+
 async def test_it_stops_when_told() -> None:
     stop = asyncio.Event()
     asked = 0
