@@ -333,6 +333,15 @@ async def test_no_right_to_read(world: World) -> None:
     world.verification.want(verify("a"), [pod("a")])
     assert await world.look() == 30.0
     assert "Grant the operator get on it." in world.verification.problem
+    await world.passes(30.0)
+    assert (world.verification.problem, world.said) == ("", {"a": (True, GOOD)})
+    # Taken away later, and given back: the ConfigMap itself is as it was.
+    world.kube.fail.append(ForbiddenError("no"))
+    world.verification.want(verify("a", every_s=30.0), [pod("a")])
+    await world.passes(30.0)
+    assert "Grant the operator get on it." in world.verification.problem
+    await world.passes(30.0)
+    assert (world.verification.problem, len(world.triton.asked)) == ("", 2)
 
 
 async def test_an_api_server_that_does_not_answer(world: World) -> None:
@@ -389,7 +398,7 @@ async def test_a_pod_that_cannot_answer_is_unknown(triton: Triton, why: str) -> 
             f"pod pod-a cannot be sent golden requests: {why}. It is tried again."
         )
         triton.status = triton.metadata_status = triton.ready = 200
-        await world.look()
+        assert await world.look() is None
         assert (world.said, world.verification.problem) == ({"a": (True, GOOD)}, "")
         # Known once, it stays so while it cannot be asked.
         triton.status = 503
