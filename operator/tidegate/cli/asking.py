@@ -2,12 +2,14 @@
 
 import re
 import secrets
-from collections.abc import Callable
-from typing import Final
+import time
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any, Final
 
 from tidegate.api import names
 from tidegate.cli import facts, waiting
-from tidegate.cli.client import MERGE, ApiError, Client, deployment_path
+from tidegate.cli.client import MERGE, ApiError, Client, deployment_path, events_path
 from tidegate.cli.facts import Document
 from tidegate.cli.trouble import Exit, Trouble
 from tidegate.verbs import Request, Verb, parse
@@ -85,8 +87,10 @@ def refuse_vain(document: Document, verb: Verb) -> None:
         )
 
 
-def ask(client: Client, namespace: str, name: str, verb: Verb, revision: str) -> Request:
-    """Write the request.
+def ask(
+    client: Client, namespace: str, name: str, verb: Verb, revision: str
+) -> tuple[Request, dict[str, Any]]:
+    """Write the request; it, and the document as it is then.
 
     Raises:
         Trouble: it is refused, or no answer came.
@@ -94,10 +98,12 @@ def ask(client: Client, namespace: str, name: str, verb: Verb, revision: str) ->
     request = Request(secrets.token_hex(6), verb, revision, client.user())
     body = {"metadata": {"annotations": {names.REQUEST_ANNOTATION: str(request)}}}
     try:
-        client.request("PATCH", deployment_path(namespace, name), body=body, content_type=MERGE)
+        document = client.request(
+            "PATCH", deployment_path(namespace, name), body=body, content_type=MERGE
+        )
     except ApiError as error:
         raise _refused(error, request, namespace, name) from None
-    return request
+    return request, document
 
 
 def _refused(error: ApiError, request: Request, namespace: str, name: str) -> Trouble:
@@ -110,6 +116,57 @@ def _refused(error: ApiError, request: Request, namespace: str, name: str) -> Tr
             f"ask for the role edit there (the verb patch), and for the verb {request.verb.value}",
         )
     return Trouble(f"{request.verb.value} {name}: {error.message}", error.mend, code=error.code)
+
+
+REFUSED: Final = "RequestRefused"
+"""Reason of the event by which the operator says that it does not do what is asked."""
+CLOCKS_S: Final = 5.0
+"""By so much the operator's clock may be behind the API server's."""
+
+
+def refusal(events: Iterable[Document], request: Request, asked: datetime | None) -> str:
+    """Why the operator did not do what was asked, by its events; '' where it says nothing.
+
+    Args:
+        events: about the ModelDeployment.
+        request: what was asked.
+        asked: when, by the API server's clock; None: unknown.
+    """
+    for event in events:
+        message = str(event.get("message") or "")
+        at = facts.moment(event.get("eventTime") or event.get("lastTimestamp"))
+        late = asked and at and (asked - at).total_seconds() > CLOCKS_S
+        by = f"{request.verb.value} by {request.user}"
+        if event.get("reason") == REFUSED and message.startswith(f"{by}: ") and not late:
+            return message.removeprefix(f"{by}: ")
+    return ""
+
+
+def refused(
+    client: Client,
+    document: Document,
+    request: Request,
+    sleep: Callable[[float], None] = time.sleep,
+) -> str:
+    """The same, read from the API server; '' too where events may not be read.
+
+    An event comes a moment after the status, or before it.
+    """
+    meta = document["metadata"]
+    times = [facts.moment(f.get("time")) for f in meta.get("managedFields") or ()]
+    asked = max((t for t in times if t), default=None)
+    for wait_s in (0.0, 0.3, 0.7):
+        sleep(wait_s)
+        try:
+            events = client.list(
+                events_path(meta["namespace"]),
+                fields={"involvedObject.uid": meta["uid"], "reason": REFUSED},
+            )
+        except Trouble:
+            return ""
+        if found := refusal(events, request, asked):
+            return found
+    return ""
 
 
 def judge(request: Request) -> Callable[[Document], tuple[Exit | None, str]]:

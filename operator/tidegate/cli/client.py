@@ -98,7 +98,12 @@ class Client:
             raise
 
     def list(
-        self, path: str, *, labels: Mapping[str, str] | None = None, chunk: int = CHUNK
+        self,
+        path: str,
+        *,
+        labels: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
+        chunk: int = CHUNK,
     ) -> list[Document]:
         """All objects of a collection.
 
@@ -108,6 +113,8 @@ class Client:
         params = {"limit": str(chunk)}
         if labels:
             params["labelSelector"] = ",".join(f"{k}={v}" for k, v in labels.items())
+        if fields:
+            params["fieldSelector"] = ",".join(f"{k}={v}" for k, v in fields.items())
         found: list[Document] = []
         while True:
             try:
@@ -276,6 +283,11 @@ def pods_path(namespace: str, name: str = "", part: str = "") -> str:
     tail = f"/{quote(name, safe='')}" if name else ""
     tail += f"/{part}" if part else ""
     return f"/api/v1/namespaces/{quote(namespace, safe='')}/pods{tail}"
+
+
+def events_path(namespace: str) -> str:
+    """The path of the events."""
+    return f"/api/v1/namespaces/{quote(namespace, safe='')}/events"
 
 
 def retry_in_s(error: Trouble) -> float | None:

@@ -18,6 +18,8 @@ MENDS: Final = {
     "MetricsUnavailable": "let the operator reach the pods' port 9091 (network policies); the "
     "condition MetricsAvailable says which pods do not answer",
     "WaitingForGPU": "free a GPU or add a node; the condition WaitingForGPU says what would fit",
+    "GoldenRequestsFailed": "compare its answers with those in the ConfigMap of goldenRequests",
+    "CanaryShort": "see which of its pods are not ready: tidegate get {name}",
     "StableShort": "bring back stable's missing pods; the canary waits for them",
     "StableFailing": "mend what fails on stable, too: it is not this revision's doing",
     "WorseThanStable": "it keeps the objective, but does worse than stable: make it better, or "
@@ -75,7 +77,8 @@ def _on_trial(document: Document, hash_: str, now: datetime) -> RenderableType:
     verb, tone = ("is held", Tone.HOLD) if hold else ("is on trial", Tone.BUSY)
     head = _head(hash_, verb, tone, f": {where}{weight}" + (f", for {ago}" if ago else ""))
     evidence = rollout.get("evidence") or {}
-    body: list[str] = _counts(document)
+    tests = facts.tests(document)
+    body = _counts(tests, document)
     if hold:
         body.append(_joined(hold, rollout.get("message")))
     elif rollout.get("message"):
@@ -100,7 +103,7 @@ def _on_trial(document: Document, hash_: str, now: datetime) -> RenderableType:
     mends = [mend] if mend else []
     if hold or phase == "Baking":
         mends.append(f"take it back: tidegate abort {name}")
-    return _page(head, body, _weighed(document), mends)
+    return _page(head, body, _weighed(tests), mends)
 
 
 def _failed(document: Document, failure: Document, now: datetime) -> RenderableType:
@@ -112,13 +115,11 @@ def _failed(document: Document, failure: Document, now: datetime) -> RenderableT
         Tone.BAD,
         (f" {ago} ago" if ago else "") + f": {failure.get('reason')}",
     )
-    # The tests in status are of the last rollout: of this revision only if none came after it.
-    latest = facts.rollout(document).get("phase") == "RolledBack" and facts.failed(document)[0]
-    own = latest is not False and latest.get("hash") == hash_
-    body = _counts(document) if own else []
+    test = facts.fired(failure)
+    body = _counts([test], document) if test else []
     if failure.get("message") and not _says(str(failure["message"]), body):
         body.append(_ended(failure["message"]))
-    weighed = _weighed(document) if own else []
+    weighed = _weighed([test]) if test else []
     if not weighed and failure.get("evidence"):
         weighed = [f"Evidence: {_ended(str(failure['evidence']))}"]
     stable = facts.revision(document, "stable").get("hash")
@@ -161,7 +162,8 @@ def _past(document: Document, hash_: str, now: datetime) -> RenderableType:
     phase = facts.rollout(document).get("phase")
     own = serves and phase == "Promoted"
     told = serves and phase in ("Promoted", "Superseded")
-    body = _counts(document) if own else []
+    tests = facts.tests(document) if own else []
+    body = _counts(tests, document)
     reason = str((entry or {}).get("reason") or "")
     if reason and not _says(reason, body):
         body.append(_ended(reason))
@@ -176,7 +178,7 @@ def _past(document: Document, hash_: str, now: datetime) -> RenderableType:
         for c in (facts.concerns(document) if serves else ())
     ]
     mends = [] if serves else [f"go back to it, through the gates: tidegate undo {name} {hash_}"]
-    return _page(head, body, _weighed(document) if own else [], mends)
+    return _page(head, body, _weighed(tests), mends)
 
 
 def _head(hash_: str, verb: str, tone: str, rest: str) -> Text:
@@ -185,25 +187,28 @@ def _head(hash_: str, verb: str, tone: str, rest: str) -> Text:
 
 def _says(message: str, body: Iterable[str]) -> bool:
     """Whether the counts of a message stand in the text already."""
-    found = re.match(r"[0-9,]+ of [0-9,]+ ", message)
-    return found is not None and any(line.startswith(found[0]) for line in body)
+    found = re.search(r"([0-9,]+) of ([0-9,]+) ", message)
+    if found is None:
+        return False
+    counts = [text.replace(",", "") for text in found.groups()]
+    return any(re.sub(r"(?<=[0-9]),", "", line).split()[:3:2] == counts for line in body)
 
 
-def _counts(document: Document) -> list[str]:
+def _counts(tests: Iterable[Document], document: Document) -> list[str]:
     """Each test's numbers as a sentence; what fired stands first."""
     target = facts.target(document)
     found = [
         f"{text[0].upper()}{text[1:]}."
-        for t in facts.tests(document)
+        for t in tests
         if (text := facts.sentence(t, target)) != "no requests yet"
     ]
     return list(dict.fromkeys(found))
 
 
-def _weighed(document: Document) -> list[str]:
+def _weighed(tests: Iterable[Document]) -> list[str]:
     """Each test's e-value; the last thing that is said."""
     found = []
-    for test in facts.tests(document):
+    for test in tests:
         verdict = {"Bad": "fired", "Worse": "fired"}.get(str(test.get("verdict")), "clear")
         needed = facts.number(test.get("needed"))
         chance = (
@@ -212,7 +217,8 @@ def _weighed(document: Document) -> list[str]:
             else ""
         )
         found.append(
-            f"Evidence, {test.get('test')}: {test.get('evidence')} of {test.get('needed')}, "
+            f"Evidence, {test.get('test')}: {facts.figure(test.get('evidence'))} of "
+            f"{facts.figure(test.get('needed'))}, "
             f"{verdict}{chance}."
         )
     return found

@@ -4,6 +4,7 @@ Documents are the API server's own, of any age of the operator: every field may 
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -101,7 +102,7 @@ def state(document: Document) -> State:
         return State(condition(document, "Stalled").get("reason") or "Stalled", Tone.BAD)
     if not is_true(document, "Available") and phase not in ROLLING:
         return State(condition(document, "Available").get("reason") or "Unavailable", Tone.BAD)
-    if hold:
+    if hold and phase in ROLLING:
         return State(hold, Tone.HOLD)
     if phase in ROLLING:
         return State(phase, Tone.BUSY)
@@ -251,6 +252,29 @@ def number(text: object) -> float | None:
     return None if math.isnan(found) else found
 
 
+_NUMBERS: Final = re.compile(
+    r"(?P<test>\w+): (?P<canary>[0-9]+/[0-9]+) \((?P<observed>[^)]*)\) against (?P<bound>[^;,]+)"
+    r"(?:, stable (?P<stable>[0-9]+/[0-9]+))?; e-value (?P<evidence>[^,]+), needed (?P<needed>.+)"
+)
+
+
+def fired(failure: Document) -> Document:
+    """The test that took a failed revision back, as in the rollout; empty where none did.
+
+    A failed revision keeps it in one line.
+    """
+    found = _NUMBERS.fullmatch(str(failure.get("evidence") or ""))
+    return {**found.groupdict(), "verdict": "Bad"} if found else {}
+
+
+def figure(text: object) -> str:
+    """A number for people: ``4,010`` instead of ``4.01e+03``."""
+    found = number(text)
+    if found is None:
+        return str(text)
+    return f"{found:,.0f}" if 1000 <= found < 1e9 else f"{found:.3g}"
+
+
 def needs(document: Document) -> str:
     """What the next decision needs: ``180 more requests, about 40s``; '' where nothing is said."""
     evidence = rollout(document).get("evidence") or {}
@@ -298,6 +322,7 @@ def next_decision(document: Document, now: datetime) -> str:
     text = rollout(document).get("nextDecision")
     at = moment(text)
     if at is None:
-        return str(text or "")
+        # The number of requests is said with the time that they take.
+        return "" if needs(document) and "requests" in str(text) else str(text or "")
     left = (at - now).total_seconds()
     return f"in {span(left)}" if left >= 1 else "now"

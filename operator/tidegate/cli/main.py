@@ -419,7 +419,9 @@ def _decide(
         name = _plain_name(name)
         document = client.get(space, name)
         asking.refuse_vain(document, verb)
-        request = asking.ask(client, space, name, verb, asking.meant(document, verb, revision))
+        request, document = asking.ask(
+            client, space, name, verb, asking.meant(document, verb, revision)
+        )
         code, text = waiting.wait(
             lambda: client.get(space, name),
             asking.judge(request),
@@ -430,6 +432,8 @@ def _decide(
             raise Trouble(asking.too_late(request, limit_s), code=Exit.TIMEOUT)
         if code is not Exit.REACHED:
             raise Trouble(text, code=code)
+        if why := asking.refused(client, document, request):
+            raise Trouble(f"{verb.value} {name}: not done: {why}", f"see tidegate get {name}")
         typer.echo(text)
 
 

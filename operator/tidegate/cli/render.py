@@ -123,7 +123,7 @@ def _rollout(tree: Tree, document: Document, now: datetime) -> None:
         Text.assemble(("rollout  ", Tone.FAINT), (", ".join(p for p in parts if p), tone))
     )
     message = str(found.get("message") or "")
-    if found.get("hold"):
+    if found.get("hold") and facts.rolling(document):
         colon = ": " if message else ""
         branch.add(Text(f"holds, {found['hold']}{colon}{message}", Tone.HOLD))
     elif message:
@@ -145,25 +145,25 @@ def _evidence(document: Document) -> Table:
     grid.add_column(no_wrap=True)
     grid.add_column()
     grid.add_column()
-    requests, needed = evidence.get("requests") or 0, evidence.get("requestsNeeded")
+    requests, more = evidence.get("requests") or 0, evidence.get("requestsNeeded")
     if facts.rolling(document):
         good = evidence.get("verdict") == "Good"
-        part = 1.0 if good else requests / (requests + needed) if requests and needed else 0.0
-        text = (
-            f"{requests:,} of {requests + needed:,} requests"
-            if needed
-            else f"{requests:,} requests"
-        )
+        part = 1.0 if good else requests / (requests + more) if requests and more else 0.0
+        text = f"{requests:,} of {requests + more:,} requests" if more else f"{requests:,} requests"
         grid.add_row("forward", Bar(part, Tone.GOOD), Text(_verdict(evidence)), text, "")
     for test in facts.tests(document):
         verdict = test.get("verdict")
+        got, needed = facts.figure(test.get("evidence")), facts.figure(test.get("needed"))
         tone = {"Bad": Tone.BAD, "Worse": Tone.HOLD}.get(str(verdict), Tone.FAINT)
         grid.add_row(
             Text(f"back: {test.get('test')}"),
             Bar(facts.towards(test), Tone.BAD if verdict != "Worse" else Tone.HOLD),
             Text(str(verdict), tone),
             Text(facts.sentence(test, facts.target(document))),
-            Text(f"evidence {test.get('evidence')} of {test.get('needed')}", Tone.FAINT),
+            Text(
+                f"evidence {got} of {needed}",
+                Tone.FAINT,
+            ),
         )
     return grid
 

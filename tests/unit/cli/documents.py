@@ -198,7 +198,7 @@ def evidence(verdict: str = "NotYet", *tests: Document, **more: Any) -> Document
     }
 
 
-NEEDS = {"requestsNeeded": 180, "secondsNeeded": 72}
+NEEDS: dict[str, Any] = {"requestsNeeded": 180, "secondsNeeded": 72}
 
 NEW = deployment(None)
 STEADY = deployment(
@@ -298,7 +298,7 @@ ROLLED_BACK = deployment(
                     "reason": "ErrorRate",
                     "message": "15 of 200 requests failed (7.5 %), the limit is 1 %",
                     "time": ago(minutes=3),
-                    "evidence": "errors 15/200, e-value 4006 of 2000",
+                    "evidence": "errors: 15/200 (7.5%) against 1%; e-value 4.01e+03, needed 2e+03",
                 },
                 {
                     "hash": "00aa11bb22",
@@ -311,15 +311,16 @@ ROLLED_BACK = deployment(
         "traffic": [{"revision": STABLE, "weight": 100}],
         "rollout": {
             "phase": "RolledBack",
+            "hold": "RolledBack",
+            "message": "15 of 200 requests failed (7.5 %), the limit is 1 %. Mend it.",
             "since": ago(minutes=3),
             "started": ago(minutes=9),
-            "evidence": evidence("Bad", AGAINST_CLEAR, ERRORS_BAD, LATENCY_CLEAR),
         },
         "history": [
             {
                 "revision": CANARY,
                 "outcome": "RolledBack",
-                "reason": "15 of 200 requests failed (7.5 %), the limit is 1 %",
+                "reason": "ErrorRate: 15 of 200 requests failed (7.5 %), the limit is 1 %",
                 "time": ago(minutes=3),
             },
             *HISTORY,

@@ -1,5 +1,7 @@
 """Verbs: which revision is meant, and what a request came to."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from tests.unit.cli import documents as d
@@ -149,3 +151,27 @@ def test_what_became_of_it(document: d.Document, code: Exit | None, text: str) -
 )
 def test_refusals_in_a_line(error: ApiError, expected: str) -> None:
     assert str(asking._refused(error, REQUEST, "models", "m")) == expected
+
+
+ASKED = datetime(2026, 3, 6, 17, 30, tzinfo=UTC)
+
+
+def event(message: str, *, reason: str = asking.REFUSED, late_s: float = 1) -> d.Document:
+    at = (ASKED + timedelta(seconds=late_s)).isoformat()
+    return {"reason": reason, "message": message, "eventTime": at}
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ([], ""),
+        ([event("retry by ada: it has not failed")], "it has not failed"),
+        ([event("retry by ada", reason="RequestGranted")], ""),
+        ([event("retry by bo: it has not failed")], ""),
+        ([event("undo by ada: there is none")], ""),
+        ([event("retry by ada: of an hour ago", late_s=-3600)], ""),
+        ([event("retry by ada: a clock that is behind", late_s=-2)], "a clock that is behind"),
+    ],
+)
+def test_the_operators_no(events: list[d.Document], expected: str) -> None:
+    assert asking.refusal(events, REQUEST, ASKED) == expected

@@ -32,7 +32,10 @@ REACHED, FAILED = Exit.REACHED, Exit.FAILED
 def test_outcomes(
     name: str, available: Exit | None, ready: Exit | None, promoted: Exit | None
 ) -> None:
-    found = [waiting.outcome(d.ALL[name], goal)[0] for goal in ("available", "ready", "promoted")]
+    found = [
+        waiting.outcome(d.ALL[name], goal)[0]
+        for goal in (Goal.AVAILABLE, Goal.READY, Goal.PROMOTED)
+    ]
     assert found == [available, ready, promoted]
 
 
