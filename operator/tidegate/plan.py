@@ -12,13 +12,12 @@ Planning again at once for the world it asked for gives no further change.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from functools import cached_property
-from typing import Any, Final
+from datetime import datetime, timedelta
+from typing import Final
 
 from pydantic import ValidationError
 
-from tidegate import conditions, placement, rollout, scaling, verbs
+from tidegate import conditions, rollout, scaling, verbs
 from tidegate import status as status_document
 from tidegate.actions import (
     Action,
@@ -43,25 +42,21 @@ from tidegate.api.names import (
     REVISION_LABEL,
     SERVING_LABEL,
 )
-from tidegate.api.spec import Sidecar, Spec, parse
+from tidegate.api.spec import parse
 from tidegate.api.units import duration_s
 from tidegate.diagnosis import (
     Finding,
     Severity,
-    diagnose_pod,
-    diagnose_revision,
     fetch_result,
     is_ready,
 )
-from tidegate.observed import Measured, Measurements, Object, Observed, Ref
-from tidegate.placement import Load, Placement, Pods
+from tidegate.observed import Measurements, Object, Observed, Ref
+from tidegate.placement import Placement
 from tidegate.platform import Platform
 from tidegate.record import Phase, Record
-from tidegate.resources.birth import manifests
 from tidegate.resources.meta import metadata, owned
 from tidegate.resources.monitoring import KIND as MONITOR_KIND
 from tidegate.resources.monitoring import pod_monitor
-from tidegate.resources.pod import Parts
 from tidegate.resources.policies import disruption_budget, network_policy
 from tidegate.resources.route import API_VERSION as ROUTE_VERSION
 from tidegate.resources.route import (
@@ -70,39 +65,22 @@ from tidegate.resources.route import (
     grpc_route,
     http_route,
     record_of,
-    route_state,
 )
 from tidegate.resources.route import KIND as ROUTE_KIND
 from tidegate.resources.services import entry_service, revision_of
 from tidegate.revision import (
     Revision,
-    child_name,
     controller_revision,
-    failure_text,
     known_revisions,
     pin_name,
-    pinned_digest,
-    pod_shape,
-    revision_hash,
-    with_record,
 )
-from tidegate.rollout import LIVE, Course, Gateway, Golden, Side, Situation
+from tidegate.rollout import LIVE, Course
+from tidegate.situation import Scene, conditions_of, has_sidecar, moment
 from tidegate.status import RevisionView, Verdict, timestamp
+from tidegate.target import CannotBeBornError, asked_for
 
 # A revision's children, in the order in which they must exist.
 _ORDER: Final = ("ConfigMap", "ResourceClaimTemplate", "Service", "Deployment")
-
-
-class CannotBeBornError(Exception):
-    """The spec's revision cannot be made; nothing of it exists.
-
-    Attributes:
-        reason: CamelCase, for conditions.
-    """
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 def plan(
@@ -134,7 +112,7 @@ def plan(
         request = None
     failure: Finding | None = None
     try:
-        target = _target(spec, observed, platform, known, record, request)
+        target = asked_for(spec, observed, platform, known, record, request)
     except CannotBeBornError as error:
         # What serves goes on serving, and is kept as it was born.
         serves = rollout.serving(record)
@@ -143,16 +121,19 @@ def plan(
         failure = Finding(Severity.FAILING, "Failed", error.reason, str(error))
         target = known[record.canary if record.phase in LIVE else serves]
     known.setdefault(target.hash, target)
+    scale = scaling.replicas(spec)
     return _Composer(
-        observed,
-        platform,
-        spec,
-        known,
-        target,
-        now,
-        measurements or Measurements(),
-        request,
-        failure,
+        observed=observed,
+        spec=spec,
+        known=known,
+        target=target,
+        wanted=scale.desired,
+        now=now,
+        measurements=measurements or Measurements(),
+        request=request,
+        platform=platform,
+        scale=scale,
+        failure=failure,
     ).compose(record)
 
 
@@ -179,100 +160,20 @@ def _last_request(deployment: Object) -> str:
     return str((deployment.get("status") or {}).get("lastRequest") or "")
 
 
-def _target(
-    spec: Spec,
-    observed: Observed,
-    platform: Platform,
-    known: Mapping[str, Revision],
-    record: Record,
-    request: verbs.Request | None,
-) -> Revision:
-    """The revision that is asked for: remembered, or born now.
-
-    Of several with the spec's shape (after a `restart`) it is the newest.
-
-    Raises:
-        CannotBeBornError: it needs something that the platform does not have.
-    """
-    shape = pod_shape(spec)
-    hash_ = revision_hash(shape)
-    if request is not None and request.verb is verbs.Verb.RESTART:
-        again = revision_hash(shape, f"restart {request.id}")
-        return known.get(again) or _born(spec, observed, platform, known, again)
-    if record.target_for == hash_ and record.target in known:
-        return known[record.target]
-    alike = [r for r in known.values() if r.hash == hash_ or revision_hash(r.shape) == hash_]
-    if alike:
-        return max(alike, key=lambda r: r.number)
-    return _born(spec, observed, platform, known, hash_)
-
-
-def _born(
-    spec: Spec,
-    observed: Observed,
-    platform: Platform,
-    known: Mapping[str, Revision],
-    hash_: str,
-) -> Revision:
-    """A new revision.
-
-    Raises:
-        CannotBeBornError: it needs something that the platform does not have.
-    """
-    name = observed.deployment["metadata"]["name"]
-    shape = pod_shape(spec)
-    profile = platform.profile(spec.runtime.profile)
-    if profile is None:
-        names = ", ".join(sorted(platform.profiles)) or "none"
-        raise CannotBeBornError(
-            "ProfileNotFound",
-            f"runtime.profile: the platform has no profile {spec.runtime.profile!r} "
-            f"(it has: {names}). Use one of them, or none.",
-        )
-    account = spec.runtime.service_account_name
-    if account is not None and account not in platform.allowed_service_accounts:
-        raise CannotBeBornError(
-            "ServiceAccountNotAllowed",
-            f"runtime.serviceAccountName: {account!r} is not on the platform's list "
-            "(allowedServiceAccounts). Ask the platform team, or leave it out.",
-        )
-    gpu = spec.runtime.gpu
-    if gpu.count and gpu.dra and "ResourceClaimTemplate" not in observed.present_kinds:
-        raise CannotBeBornError(
-            "ClaimsNotServed",
-            "runtime.gpu.dra: this cluster does not serve resource.k8s.io/v1. Ask for a counted "
-            "resource instead, or enable dynamic resource allocation.",
-        )
-    number = max((r.number for r in known.values()), default=0) + 1
-    full_name = child_name(name, hash_)
-    parts = Parts(
-        deployment=name,
-        hash=hash_,
-        name=full_name,
-        pin_name=pin_name(full_name),
-        model=spec.model,
-        runtime=spec.runtime,
-        profile=profile,
-        platform=platform,
-    )
-    try:
-        born = manifests(spec, parts)
-    except ValueError as error:
-        raise CannotBeBornError("ConfigInvalid", str(error)) from error
-    return Revision(hash_, number, shape, with_record(born, shape, number))
-
-
 @dataclass
-class _Composer:
-    observed: Observed
-    platform: Platform
-    spec: Spec
-    known: dict[str, Revision]
-    target: Revision
-    now: datetime
-    measurements: Measurements
-    request: verbs.Request | None
-    failure: Finding | None
+class _Composer(Scene):
+    """What is known, and the actions that follow from it.
+
+    Attributes:
+        platform: the platform's settings.
+        scale: how many replicas, and why.
+        failure: why the spec's own revision cannot be made; None: it can.
+        told: events so far, as (type, reason, message).
+    """
+
+    platform: Platform = field(default_factory=Platform)
+    scale: scaling.Replicas = field(default_factory=lambda: scaling.Replicas(0, ""))
+    failure: Finding | None = None
     told: list[tuple[str, str, str]] = field(default_factory=list)
 
     def compose(self, before: Record) -> Plan:
@@ -280,7 +181,7 @@ class _Composer:
         course, placed = self._decided(before)
         record = course.record
         course = status_document.steady(self.observed.deployment, course, self.now)
-        views = {h: self._view(self.known[h], n) for h, n in self._wanted(record, placed).items()}
+        views = {h: self.view(self.known[h], n) for h, n in self._wanted(record, placed).items()}
 
         actions: list[Action] = []
         traffic = list(self._traffic(record))
@@ -304,12 +205,12 @@ class _Composer:
             record,
             course,
             serves=views.get(serves),
-            target=views.get(self.target.hash) or self._view(self.target, self.wanted),
+            target=views.get(self.target.hash) or self.view(self.target, self.wanted),
             wanted=self.wanted,
             failure=self.failure or self._world_failure(),
-            pinned=self._pin_of(self.target) is not None,
+            pinned=self.pin_of(self.target) is not None,
             late=self._is_late(record),
-            measured=self._measured(record),
+            measured=self.measured(record),
         )
         verdicts.append(self._outdated(self.known.get(serves, self.target)))
         document = status_document.document(
@@ -320,7 +221,7 @@ class _Composer:
             course=course,
             views=views,
             scale=self.scale,
-            measured=self._measured(record),
+            measured=self.measured(record),
             known=self.known,
             now=self.now,
         )
@@ -338,16 +239,16 @@ class _Composer:
     def _decided(self, before: Record) -> tuple[Course, Placement | None]:
         """Go on until nothing more follows from what is known now."""
         if self.failure is not None:
-            return Course(before), self._placed(before)
+            return Course(before), self.placed(before)
         record = before
         for _ in range(8):
-            course = rollout.course(self._situation(record))
+            course = rollout.course(self.situation(record))
             self.told += course.told
-            self._forgiven = self._forgiven or course.forgive
+            self.forgiven = self.forgiven or course.forgive
             if course.record == record:
                 break
             record = course.record
-        placed = self._placed(record)
+        placed = self.placed(record)
         if placed is not None and placed.gave_way != record.gave_way:
             changed = replace(record, gave_way=placed.gave_way, gave_way_at=rollout.stamp(self.now))
             course = replace(course, record=changed, again_after_s=0.0)
@@ -357,210 +258,15 @@ class _Composer:
             course = replace(course, message=placed.message)
         return course, placed
 
-    _forgiven: bool = False
-
-    @cached_property
-    def scale(self) -> scaling.Replicas:
-        return scaling.replicas(self.spec)
-
-    @property
-    def wanted(self) -> int:
-        return self.scale.desired
-
-    def _situation(self, record: Record) -> Situation:
-        golden, golden_message = self._golden(record)
-        target = self.target.hash
-        live = record.phase in LIVE
-        return Situation(
-            spec=self.spec,
-            record=record,
-            target=target,
-            target_for=revision_hash(pod_shape(self.spec)),
-            stable=self._side(record.stable),
-            canary=self._side(record.canary if live else target),
-            failed=None if self._forgiven else self._failures(record).get(target),
-            wanted=self.wanted,
-            pinned=self._pin_of(self.target) is not None
-            or "sha256" in self.target.shape["model"]["source"],
-            golden=golden,
-            golden_message=golden_message,
-            measured=self._measured(record),
-            gateway=self._gateway(),
-            waiting_gates=self._waiting_gates(),
-            request=self.request,
-            undo_to=self._undo_to(record),
-            now=self.now,
-        )
-
-    def _side(self, hash_: str) -> Side | None:
-        revision = self.known.get(hash_)
-        if revision is None:
-            return None
-        live = self.observed.children.get(revision.deployment_ref)
-        asked = (live or {}).get("spec", {}).get("replicas") or 1
-        view = self._view(revision, max(1, int(asked)))
-        return Side(
-            hash_,
-            pods=view.pods,
-            ready=view.ready,
-            finding=view.finding,
-            sidecar=_has_sidecar(revision),
-            served=bool(revision.live_since),
-        )
-
-    def _measured(self, record: Record) -> Measured | None:
-        """What was measured of this rollout, and of no other."""
-        found = self.measurements.rollout
-        if found is None or record.phase not in LIVE:
-            return None
-        mine = (record.stable, record.canary, record.started)
-        return found if (found.stable, found.canary, found.started) == mine else None
-
-    def _golden(self, record: Record) -> tuple[Golden, str]:
-        asked = self.spec.golden_requests
-        if asked is None:
-            return Golden.NOT_ASKED, ""
-        problem = self.measurements.golden_problem
-        if problem:
-            return Golden.PENDING, problem
-        canary = self.known.get(record.canary) if record.phase in LIVE else None
-        pods = [p for p in self._pods(canary) if is_ready(p)] if canary is not None else []
-        results = [self.measurements.golden.get(p["metadata"]["uid"]) for p in pods]
-        wrong = [r for r in results if r is not None and not r.passed]
-        if wrong:
-            return Golden.FAILED, wrong[0].message
-        if not results or any(r is None for r in results):
-            return Golden.PENDING, ""
-        return Golden.PASSED, ""
-
-    def _gateway(self) -> Gateway | None:
-        gateway = self.spec.traffic.gateway
-        if gateway is None or ROUTE_KIND not in self.observed.present_kinds:
-            return None
-        name = self.observed.deployment["metadata"]["name"]
-        route = self.observed.children.get(Ref(ROUTE_VERSION, ROUTE_KIND, name))
-        if route is None:
-            return Gateway(accepted=False)
-        parents = [p.model_dump(by_alias=True, exclude_none=True) for p in gateway.parent_refs]
-        state = route_state(route, parents)
-        message = f"{state.reason}: {state.message}" if state.reason else ""
-        return Gateway(state.accepted, message, state.can_mirror)
-
-    def _waiting_gates(self) -> tuple[str, ...]:
-        """Gates whose condition is not True: unknown is not success."""
-        found = _conditions(self.observed.deployment)
-        return tuple(
-            gate
-            for gate in self.spec.rollout.gates
-            if (found.get(gate) or {}).get("status") != "True"
-        )
-
-    def _undo_to(self, record: Record) -> str:
-        """The revision that `undo` would lead to."""
-        if self.request is None or self.request.verb is not verbs.Verb.UNDO:
-            return ""
-        if self.request.revision:
-            return self.request.revision if self.request.revision in self.known else ""
-        if record.phase in LIVE and record.stable:
-            return record.stable
-        served = [r for r in self.known.values() if r.live_since and r.hash != record.stable]
-        return max(served, key=lambda r: (r.live_since, r.number)).hash if served else ""
-
-    def _failures(self, record: Record) -> dict[str, str]:
-        """Why revisions get no traffic again by themselves, by hash."""
-        found = {
-            f["hash"]: f"{f['reason']}: {f.get('message', '')}"
-            for f in status_document.failed(self.observed.deployment)
-        }
-        for hash_, revision in self.known.items():
-            if revision.failed is not None:
-                found.pop(hash_, None)
-                if revision.failed:
-                    found[hash_] = failure_text(revision.failed)
-        if record.phase is Phase.ROLLED_BACK:
-            found[record.canary] = f"{record.reason}: {record.message}"
-        if record.phase in LIVE:
-            found.pop(record.canary, None)
-        found.pop(record.stable, None)
-        return found
-
-    # How many pods.
-
-    def _placed(self, record: Record) -> Placement | None:
-        """How many pods stable and canary get; None where there is but one revision."""
-        stable, canary = self.known.get(record.stable), self.known.get(record.canary)
-        if stable is None or canary is None or stable is canary:
-            return None
-        measured = self._measured(record)
-        stepwise = rollout.by_steps(self._situation(record))
-        following = rollout.next_weight(self.spec, record, stepwise=stepwise)
-        at = record.gave_way_at
-        instances = self.spec.model.config.instances
-        return placement.place(
-            strategy=self.spec.rollout.strategy,
-            surge=self.spec.rollout.surge,
-            surge_wait_s=duration_s(self.spec.rollout.surge_wait),
-            phase=record.phase,
-            wanted=self.wanted,
-            share=record.weight,
-            next_share=max(following, record.mirror),
-            stable=self._places(stable),
-            canary=self._places(canary),
-            load=Load(
-                None if measured is None else measured.in_flight_per_pod,
-                1 if instances is None else instances.count,
-            ),
-            gave_way=record.gave_way,
-            gave_way_s_ago=self._since_s(at) if at else None,
-            start_s=self._start_s(stable),
-            keep_failed=self._keeps_failed(record),
-        )
-
-    def _places(self, revision: Revision) -> Pods:
-        pods = self._pods(revision)
-        there = [p for p in pods if not p["metadata"].get("deletionTimestamp")]
-        waiting, waited_s = "", 0.0
-        for pod in there:
-            found = diagnose_pod(pod, self.observed.events)
-            if found.reason == "WaitingForGPU":
-                waiting = found.message
-                waited_s = max(waited_s, self._since_s(pod["metadata"]["creationTimestamp"]))
-        return Pods(
-            there=len(there),
-            ready=sum(map(is_ready, there)),
-            leaving=len(pods) - len(there),
-            waiting=waiting,
-            waited_s=waited_s,
-        )
-
-    def _start_s(self, revision: Revision) -> float | None:
-        """How long the revision's pods took from creation to Ready, at most."""
-        found = []
-        for pod in self._pods(revision):
-            for condition in (pod.get("status") or {}).get("conditions") or ():
-                if (condition.get("type"), condition.get("status")) == ("Ready", "True"):
-                    ready_at = condition.get("lastTransitionTime")
-                    if ready_at:
-                        created = _time(pod["metadata"]["creationTimestamp"])
-                        found.append((_time(ready_at) - created).total_seconds())
-        return max(found, default=None)
-
-    def _keeps_failed(self, record: Record) -> bool:
-        keep_s = duration_s(self.spec.rollout.keep_failed)
-        return record.phase is Phase.ROLLED_BACK and self._since_s(record.since) < keep_s
-
     def _wanted(self, record: Record, placed: Placement | None) -> dict[str, int]:
         """Replicas of each revision that has pods, the one that serves first."""
         if placed is None:
             only = record.stable or (record.canary if record.phase in LIVE else "")
             return {only: self.wanted} if only in self.known else {}
         found = {record.stable: placed.stable}
-        if record.phase in LIVE or self._keeps_failed(record):
+        if record.phase in LIVE or self.keeps_failed(record):
             found[record.canary] = placed.canary
         return found
-
-    def _since_s(self, at: str) -> float:
-        return (self.now - _time(at)).total_seconds() if at else 0.0
 
     # What is to be known for the next plan.
 
@@ -568,7 +274,7 @@ class _Composer:
         stable, canary = self.known.get(record.stable), self.known.get(record.canary)
         if record.phase not in LIVE or stable is None or canary is None:
             return None
-        if not _has_sidecar(canary):
+        if not has_sidecar(canary):
             return None
         return Measure(
             stable=stable.hash,
@@ -584,7 +290,7 @@ class _Composer:
         asked = self.spec.golden_requests
         if asked is None:
             return None
-        pods = [p for h in views for p in self._pods(self.known[h]) if is_ready(p)]
+        pods = [p for h in views for p in self.pods(self.known[h]) if is_ready(p)]
         return Verify(
             config_map=asked.config_map_name,
             model=self.spec.model.name or self.observed.deployment["metadata"]["name"],
@@ -593,28 +299,6 @@ class _Composer:
         )
 
     # What a revision needs.
-
-    def _view(self, revision: Revision, wanted: int) -> RevisionView:
-        pods = self._pods(revision)
-        finding = diagnose_revision(
-            self.observed.children.get(revision.deployment_ref),
-            pods,
-            wanted,
-            self.observed.events,
-            self.observed.models,
-        )
-        there = [p for p in pods if not p["metadata"].get("deletionTimestamp")]
-        return RevisionView(revision, finding, len(there), sum(map(is_ready, there)))
-
-    def _pods(self, revision: Revision) -> list[Object]:
-        found = [
-            p
-            for p in self.observed.pods
-            if (p["metadata"].get("labels") or {}).get(REVISION_LABEL) == revision.hash
-        ]
-        return sorted(
-            found, key=lambda p: (p["metadata"]["creationTimestamp"], p["metadata"]["name"])
-        )
 
     def _kept(self, revision: Revision) -> Iterable[Action]:
         deployment = self.observed.deployment
@@ -632,14 +316,11 @@ class _Composer:
                 if manifest["kind"] == kind:
                     yield Apply(owned(deployment, manifest))
 
-    def _pin_of(self, revision: Revision) -> str | None:
-        return pinned_digest(self.observed, revision.name)
-
     def _pinned(self, revision: Revision) -> Iterable[Action]:
         """Hold all pods of a revision to the bytes that its first one fetched."""
-        pods = [p for p in self._pods(revision) if not p["metadata"].get("deletionTimestamp")]
+        pods = [p for p in self.pods(revision) if not p["metadata"].get("deletionTimestamp")]
         fetched = [(p, r.digest) for p in pods if (r := fetch_result(p)) is not None]
-        digest = revision.digest or self._pin_of(revision)
+        digest = revision.digest or self.pin_of(revision)
         if digest is None and fetched:
             digest = fetched[0][1]
         if digest is None:
@@ -670,7 +351,7 @@ class _Composer:
         live = self.observed.children.get(revision.deployment_ref)
         if live is None:
             return
-        pinned = self._pin_of(revision) is not None or "sha256" in revision.shape["model"]["source"]
+        pinned = self.pin_of(revision) is not None or "sha256" in revision.shape["model"]["source"]
         number = scaling.before_pin(wanted, pinned=pinned)
         if live["spec"].get("replicas") != number:
             yield Scale(revision.deployment_ref, number)
@@ -680,7 +361,7 @@ class _Composer:
         serves = self.known.get(rollout.serving(record))
         if serves is not None and not serves.live_since:
             promoted = record.phase in (Phase.PROMOTED, Phase.BAKING)
-            if promoted and any(map(is_ready, self._pods(serves))):
+            if promoted and any(map(is_ready, self.pods(serves))):
                 yield self._annotated(serves, LIVE_SINCE_ANNOTATION, timestamp(self.now))
         canary = self.known.get(record.canary)
         if canary is None:
@@ -736,7 +417,7 @@ class _Composer:
             entry_service(
                 deployment,
                 None if serves is None or not self._may_serve(record) else serves.hash,
-                sidecar=_has_sidecar(serves or self.target),
+                sidecar=has_sidecar(serves or self.target),
                 record=written,
             )
         )
@@ -762,10 +443,10 @@ class _Composer:
             return
         deployment = self.observed.deployment
         yield Apply(disruption_budget(deployment))
-        sidecars = {_has_sidecar(r) for r in revisions}
+        sidecars = {has_sidecar(r) for r in revisions}
         yield Apply(network_policy(deployment, self.spec, self.platform, sidecars=sidecars))
         if MONITOR_KIND in self.observed.present_kinds:
-            yield Apply(pod_monitor(deployment, sidecar=_has_sidecar(revisions[0])))
+            yield Apply(pod_monitor(deployment, sidecar=has_sidecar(revisions[0])))
 
     def _tidied(self, active: set[str]) -> Iterable[Action]:
         """Children of revisions that neither serve nor are wanted; old records beyond the limit."""
@@ -776,7 +457,8 @@ class _Composer:
         kept = {*served, *others, self.target.hash}
         # Pods before the files and Services that they use.
         for ref, obj in sorted(
-            self.observed.children.items(), key=lambda item: (item[0].kind != "Deployment", item[0])
+            self.observed.children.items(),
+            key=lambda item: (item[0].kind != "Deployment", item[0]),
         ):
             hash_ = (obj["metadata"].get("labels") or {}).get(REVISION_LABEL)
             if hash_ is None or hash_ in active:
@@ -830,7 +512,7 @@ class _Composer:
         if record.stable or record.phase not in LIVE or not record.started:
             return None
         limit_s = duration_s(self.spec.rollout.progress_deadline)
-        return _time(record.started) + timedelta(seconds=limit_s)
+        return moment(record.started) + timedelta(seconds=limit_s)
 
     def _outdated(self, revision: Revision) -> Verdict:
         """Whether a revision born today would get other images."""
@@ -853,7 +535,7 @@ class _Composer:
     def _events(self, verdicts: list[Verdict]) -> Iterable[Action]:
         for type_, reason, message in self.told:
             yield Event("Warning" if type_ == "Warning" else "Normal", reason, message)
-        before = _conditions(self.observed.deployment)
+        before = conditions_of(self.observed.deployment)
         for verdict in verdicts:
             old = before.get(verdict.type) or {}
             if verdict.type == "Ready" and verdict.status == "True" and old.get("status") != "True":
@@ -878,28 +560,19 @@ class _Composer:
         deadline = self._deadline(record)
         if deadline is not None and deadline > self.now:
             found.append((deadline - self.now).total_seconds())
-        if self._keeps_failed(record):
+        if self.keeps_failed(record):
             keep_s = duration_s(self.spec.rollout.keep_failed)
-            found.append(keep_s - self._since_s(record.since) + 0.1)
+            found.append(keep_s - self.since_s(record.since) + 0.1)
         if record.phase in LIVE and record.stable:
-            waiting = self._places(self.known[record.canary]).waiting
+            waiting = self.places(self.known[record.canary]).waiting
             if waiting:  # for the surge's patience to end, and pods to settle
                 found.append(5.0)
         return max(0.05, min(found)) if found else None
 
 
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone(UTC)
-
-
-def _has_sidecar(revision: Revision) -> bool:
-    runtime = revision.shape.get("runtime") or {}
-    return bool(runtime.get("sidecar", Sidecar.ON) == Sidecar.ON)
-
-
 def _nothing_but_status(deployment: Object, reason: str, message: str, now: datetime) -> Plan:
     """Nothing is touched; status says what to mend."""
-    serves = _conditions(deployment).get("Available") or {}
+    serves = conditions_of(deployment).get("Available") or {}
     verdicts = [
         Verdict(
             "Available",
@@ -912,15 +585,11 @@ def _nothing_but_status(deployment: Object, reason: str, message: str, now: date
         Verdict("Stalled", "True", reason, message),
     ]
     actions: list[Action] = []
-    old = _conditions(deployment).get("Stalled") or {}
+    old = conditions_of(deployment).get("Stalled") or {}
     if (old.get("status"), old.get("reason")) != ("True", reason):
         actions.append(Event("Warning", reason, message))
     actions.append(WriteStatus(status_document.invalid(deployment, verdicts, now)))
     return Plan(tuple(actions))
-
-
-def _conditions(deployment: Object) -> dict[str, Mapping[str, Any]]:
-    return {c["type"]: c for c in (deployment.get("status") or {}).get("conditions") or ()}
 
 
 def _first_error(error: ValidationError) -> str:

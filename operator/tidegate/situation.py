@@ -1,0 +1,292 @@
+"""What is observed, as far as a rollout needs it: the input of its decision.
+
+From objects, pods and measurements to `tidegate.rollout.Situation` and to the placement of pods.
+Pure.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from tidegate import placement, rollout, verbs
+from tidegate import status as status_document
+from tidegate.api.names import REVISION_LABEL
+from tidegate.api.spec import Sidecar, Spec
+from tidegate.api.units import duration_s
+from tidegate.diagnosis import diagnose_pod, diagnose_revision, is_ready
+from tidegate.observed import Measured, Measurements, Object, Observed, Ref
+from tidegate.placement import Load, Placement, Pods
+from tidegate.record import Phase, Record
+from tidegate.resources.route import API_VERSION as ROUTE_VERSION
+from tidegate.resources.route import KIND as ROUTE_KIND
+from tidegate.resources.route import route_state
+from tidegate.revision import (
+    Revision,
+    failure_text,
+    pinned_digest,
+    pod_shape,
+    revision_hash,
+)
+from tidegate.rollout import LIVE, Gateway, Golden, Side, Situation
+from tidegate.status import RevisionView
+
+
+@dataclass
+class Scene:
+    """One ModelDeployment at one moment.
+
+    Attributes:
+        observed: objects.
+        spec: what is asked for.
+        known: its revisions by hash.
+        target: the revision that is asked for.
+        wanted: replicas that serve.
+        now: UTC.
+        measurements: what was measured.
+        request: a verb that was not handled yet.
+        forgiven: the target's failure is forgotten.
+    """
+
+    observed: Observed
+    spec: Spec
+    known: Mapping[str, Revision]
+    target: Revision
+    wanted: int
+    now: datetime
+    measurements: Measurements
+    request: verbs.Request | None = None
+    forgiven: bool = False
+
+    def situation(self, record: Record) -> Situation:
+        """All that a decision about traffic depends on."""
+        golden, golden_message = self._golden(record)
+        target = self.target.hash
+        live = record.phase in LIVE
+        return Situation(
+            spec=self.spec,
+            record=record,
+            target=target,
+            target_for=revision_hash(pod_shape(self.spec)),
+            stable=self._side(record.stable),
+            canary=self._side(record.canary if live else target),
+            failed=None if self.forgiven else self._failures(record).get(target),
+            wanted=self.wanted,
+            pinned=self.pin_of(self.target) is not None
+            or "sha256" in self.target.shape["model"]["source"],
+            golden=golden,
+            golden_message=golden_message,
+            measured=self.measured(record),
+            gateway=self._gateway(),
+            waiting_gates=self._waiting_gates(),
+            request=self.request,
+            undo_to=self._undo_to(record),
+            now=self.now,
+        )
+
+    def _side(self, hash_: str) -> Side | None:
+        revision = self.known.get(hash_)
+        if revision is None:
+            return None
+        live = self.observed.children.get(revision.deployment_ref)
+        asked = (live or {}).get("spec", {}).get("replicas") or 1
+        view = self.view(revision, max(1, int(asked)))
+        return Side(
+            hash_,
+            pods=view.pods,
+            ready=view.ready,
+            finding=view.finding,
+            sidecar=has_sidecar(revision),
+            served=bool(revision.live_since),
+        )
+
+    def measured(self, record: Record) -> Measured | None:
+        """What was measured of this rollout, and of no other."""
+        found = self.measurements.rollout
+        if found is None or record.phase not in LIVE:
+            return None
+        mine = (record.stable, record.canary, record.started)
+        return found if (found.stable, found.canary, found.started) == mine else None
+
+    def _golden(self, record: Record) -> tuple[Golden, str]:
+        asked = self.spec.golden_requests
+        if asked is None:
+            return Golden.NOT_ASKED, ""
+        problem = self.measurements.golden_problem
+        if problem:
+            return Golden.PENDING, problem
+        canary = self.known.get(record.canary) if record.phase in LIVE else None
+        pods = [p for p in self.pods(canary) if is_ready(p)] if canary is not None else []
+        results = [self.measurements.golden.get(p["metadata"]["uid"]) for p in pods]
+        wrong = [r for r in results if r is not None and not r.passed]
+        if wrong:
+            return Golden.FAILED, wrong[0].message
+        if not results or any(r is None for r in results):
+            return Golden.PENDING, ""
+        return Golden.PASSED, ""
+
+    def _gateway(self) -> Gateway | None:
+        gateway = self.spec.traffic.gateway
+        if gateway is None or ROUTE_KIND not in self.observed.present_kinds:
+            return None
+        name = self.observed.deployment["metadata"]["name"]
+        route = self.observed.children.get(Ref(ROUTE_VERSION, ROUTE_KIND, name))
+        if route is None:
+            return Gateway(accepted=False)
+        parents = [p.model_dump(by_alias=True, exclude_none=True) for p in gateway.parent_refs]
+        state = route_state(route, parents)
+        message = f"{state.reason}: {state.message}" if state.reason else ""
+        return Gateway(state.accepted, message, state.can_mirror)
+
+    def _waiting_gates(self) -> tuple[str, ...]:
+        """Gates whose condition is not True: unknown is not success."""
+        found = conditions_of(self.observed.deployment)
+        return tuple(
+            gate
+            for gate in self.spec.rollout.gates
+            if (found.get(gate) or {}).get("status") != "True"
+        )
+
+    def _undo_to(self, record: Record) -> str:
+        """The revision that `undo` would lead to."""
+        if self.request is None or self.request.verb is not verbs.Verb.UNDO:
+            return ""
+        if self.request.revision:
+            return self.request.revision if self.request.revision in self.known else ""
+        if record.phase in LIVE and record.stable:
+            return record.stable
+        served = [r for r in self.known.values() if r.live_since and r.hash != record.stable]
+        return max(served, key=lambda r: (r.live_since, r.number)).hash if served else ""
+
+    def _failures(self, record: Record) -> dict[str, str]:
+        """Why revisions get no traffic again by themselves, by hash."""
+        found = {
+            f["hash"]: f"{f['reason']}: {f.get('message', '')}"
+            for f in status_document.failed(self.observed.deployment)
+        }
+        for hash_, revision in self.known.items():
+            if revision.failed is not None:
+                found.pop(hash_, None)
+                if revision.failed:
+                    found[hash_] = failure_text(revision.failed)
+        if record.phase is Phase.ROLLED_BACK:
+            found[record.canary] = f"{record.reason}: {record.message}"
+        if record.phase in LIVE:
+            found.pop(record.canary, None)
+        found.pop(record.stable, None)
+        return found
+
+    # How many pods.
+
+    def placed(self, record: Record) -> Placement | None:
+        """How many pods stable and canary get; None where there is but one revision."""
+        stable, canary = self.known.get(record.stable), self.known.get(record.canary)
+        if stable is None or canary is None or stable is canary:
+            return None
+        measured = self.measured(record)
+        stepwise = rollout.by_steps(self.situation(record))
+        following = rollout.next_weight(self.spec, record, stepwise=stepwise)
+        at = record.gave_way_at
+        instances = self.spec.model.config.instances
+        return placement.place(
+            strategy=self.spec.rollout.strategy,
+            surge=self.spec.rollout.surge,
+            surge_wait_s=duration_s(self.spec.rollout.surge_wait),
+            phase=record.phase,
+            wanted=self.wanted,
+            share=record.weight,
+            next_share=max(following, record.mirror),
+            stable=self.places(stable),
+            canary=self.places(canary),
+            load=Load(
+                None if measured is None else measured.in_flight_per_pod,
+                1 if instances is None else instances.count,
+            ),
+            gave_way=record.gave_way,
+            gave_way_s_ago=self.since_s(at) if at else None,
+            start_s=self._start_s(stable),
+            keep_failed=self.keeps_failed(record),
+        )
+
+    def places(self, revision: Revision) -> Pods:
+        """Its pods, as their placement sees them."""
+        pods = self.pods(revision)
+        there = [p for p in pods if not p["metadata"].get("deletionTimestamp")]
+        waiting, waited_s = "", 0.0
+        for pod in there:
+            found = diagnose_pod(pod, self.observed.events)
+            if found.reason == "WaitingForGPU":
+                waiting = found.message
+                waited_s = max(waited_s, self.since_s(pod["metadata"]["creationTimestamp"]))
+        return Pods(
+            there=len(there),
+            ready=sum(map(is_ready, there)),
+            leaving=len(pods) - len(there),
+            waiting=waiting,
+            waited_s=waited_s,
+        )
+
+    def _start_s(self, revision: Revision) -> float | None:
+        """How long the revision's pods took from creation to Ready, at most."""
+        found = []
+        for pod in self.pods(revision):
+            for condition in (pod.get("status") or {}).get("conditions") or ():
+                if (condition.get("type"), condition.get("status")) == ("Ready", "True"):
+                    ready_at = condition.get("lastTransitionTime")
+                    if ready_at:
+                        created = moment(pod["metadata"]["creationTimestamp"])
+                        found.append((moment(ready_at) - created).total_seconds())
+        return max(found, default=None)
+
+    def keeps_failed(self, record: Record) -> bool:
+        """Whether a failed canary's pods still stay."""
+        keep_s = duration_s(self.spec.rollout.keep_failed)
+        return record.phase is Phase.ROLLED_BACK and self.since_s(record.since) < keep_s
+
+    def since_s(self, at: str) -> float:
+        """Seconds since that time; 0 for none."""
+        return (self.now - moment(at)).total_seconds() if at else 0.0
+
+    def view(self, revision: Revision, wanted: int) -> RevisionView:
+        """A revision and how it does."""
+        pods = self.pods(revision)
+        finding = diagnose_revision(
+            self.observed.children.get(revision.deployment_ref),
+            pods,
+            wanted,
+            self.observed.events,
+            self.observed.models,
+        )
+        there = [p for p in pods if not p["metadata"].get("deletionTimestamp")]
+        return RevisionView(revision, finding, len(there), sum(map(is_ready, there)))
+
+    def pods(self, revision: Revision) -> list[Object]:
+        """Its pods, oldest first."""
+        found = [
+            p
+            for p in self.observed.pods
+            if (p["metadata"].get("labels") or {}).get(REVISION_LABEL) == revision.hash
+        ]
+        return sorted(
+            found, key=lambda p: (p["metadata"]["creationTimestamp"], p["metadata"]["name"])
+        )
+
+    def pin_of(self, revision: Revision) -> str | None:
+        """The digest that its pods are held to."""
+        return pinned_digest(self.observed, revision.name)
+
+
+def moment(text: str) -> datetime:
+    """The time that RFC 3339 text says, in UTC."""
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def has_sidecar(revision: Revision) -> bool:
+    """Whether a revision's requests are measured."""
+    runtime = revision.shape.get("runtime") or {}
+    return bool(runtime.get("sidecar", Sidecar.ON) == Sidecar.ON)
+
+
+def conditions_of(deployment: Object) -> dict[str, Mapping[str, Any]]:
+    """The conditions that status holds, by type."""
+    return {c["type"]: c for c in (deployment.get("status") or {}).get("conditions") or ()}
