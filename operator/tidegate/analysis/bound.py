@@ -84,8 +84,8 @@ def upper(failed: float, requests: float, alpha: float) -> float:
     for _ in range(60):
         grown = exp(t) if t < 700.0 else exp(700.0)
         value = failed * t - requests * log1p(grown) - level
-        p = grown / (1.0 + grown)
-        step = value / (requests * p - failed)
+        slope = (good * grown - failed) / (1.0 + grown)
+        step = value / slope if slope > 0.0 else 4.0
         t += min(max(step, -4.0), 4.0)
         if abs(step) < 1e-10:
             break

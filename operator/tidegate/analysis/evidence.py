@@ -207,29 +207,28 @@ class Evidence:
         for i, (count, requests) in enumerate(counts):
             if self._fixed[i] or not requests:
                 continue
-            dispersion = self._dispersions[i]
-            dispersion.add(count, requests)
-            exponent, settled = dispersion.exponent(), dispersion.settled
+            dispersions = [self._dispersions[i]]
+            changed = dispersions[0].add(count, requests)
             if i == _SLOWNESS:
-                typical = self._typical_dispersion(stable)
-                exponent = max(exponent, typical.exponent())
-                settled = settled or typical.settled
-            self._tempering[i] = max(self._tempering[i], exponent) if started else exponent
-            self._fixed[i] = started and settled
+                dispersions.append(self._dispersions[3])
+                changed = self._add_typical(stable) or changed
+            if changed:
+                exponent = max(dispersion.exponent() for dispersion in dispersions)
+                self._tempering[i] = max(self._tempering[i], exponent) if started else exponent
+            self._fixed[i] = started and any(dispersion.settled for dispersion in dispersions)
 
-    def _typical_dispersion(self, stable: _Sum) -> Dispersion:
-        """That of a latency bound which a quarter of stable's answers is beyond; takes in a block.
+    def _add_typical(self, stable: _Sum) -> bool:
+        """Learn from a latency bound, too, which a quarter of stable's answers is beyond.
 
         The target may be one that next to no answer is beyond.
         """
-        dispersion = self._dispersions[3]
         if self._typical < 0 and stable.slower:
             middle = stable.timed / 4.0
             distances = [abs(count - middle) for count in stable.slower]
             self._typical = distances.index(min(distances))
-        if 0 <= self._typical < len(stable.slower):
-            dispersion.add(stable.slower[self._typical], stable.timed)
-        return dispersion
+        if not 0 <= self._typical < len(stable.slower):
+            return False
+        return self._dispersions[3].add(stable.slower[self._typical], stable.timed)
 
     def _weigh(self, canary: _Sum, stable: _Sum) -> None:
         """Multiply what compares with stable by this block's factors, guessed from earlier ones."""

@@ -48,8 +48,9 @@ class Dispersion:
         failures, blocks = self.values[-2:]
         return failures >= _ENOUGH_FAILURES or blocks >= _ENOUGH_BLOCKS
 
-    def add(self, failed: float, requests: float) -> None:
-        """Take in the next block."""
+    def add(self, failed: float, requests: float) -> bool:
+        """Take in the next block; whether that can have changed `exponent`."""
+        changed = False
         values = self.values
         values[-2] += failed
         values[-1] += 1.0
@@ -57,7 +58,7 @@ class Dispersion:
             at = level * _FLOATS
             if values[at] == 0.0:
                 values[at : at + 3] = (1.0, failed, requests)
-                return
+                return changed
             before, out_of = values[at + 1], values[at + 2]
             values[at] = 0.0
             m, n = before + failed, out_of + requests
@@ -67,6 +68,7 @@ class Dispersion:
                 room = 1.0 - (m - 1.0) / (n - 1.0) if n > m else 0.0
                 d2 = (before - m * share) ** 2 / (share * (1.0 - share))
                 expected = m * room
+                changed = True
                 values[at + 3] += d2
                 values[at + 4] += expected
                 values[at + 5] += 2.0 * expected * max(expected - 1.0, 0.0)
@@ -76,6 +78,7 @@ class Dispersion:
                 elif d2 > values[at + 8]:
                     values[at + 8], values[at + 9] = d2, expected
             failed, requests = m, n
+        return changed
 
     def exponent(self) -> float:
         """The cluster size that the blocks show beyond doubt; 1 for independent requests."""
