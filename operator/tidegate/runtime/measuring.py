@@ -10,7 +10,7 @@ A pod that cannot be read directly for a while is looked up in Prometheus, where
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, Protocol, TypeVar
@@ -238,6 +238,7 @@ class Measurer:
         clock: monotonic, seconds.
         epoch_s: seconds since the epoch when `clock` was 0. The wall clock is looked at once: a
             time that jumps must not look like requests that waited.
+        sleep: waits so many seconds of `clock`.
     """
 
     def __init__(
@@ -248,12 +249,14 @@ class Measurer:
         *,
         clock: Callable[[], float] = time.monotonic,
         epoch_s: float | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._queue = queue
         self._source: Source = source if source is not None else Sidecars()
         self._other = other
         self._clock = clock
         self._epoch_s = time.time() - clock() if epoch_s is None else epoch_s
+        self._sleep = sleep
         self._live: dict[Key, _Live] = {}
         self._reads = asyncio.Semaphore(READS_AT_ONCE)
         self._closed = False
@@ -311,7 +314,7 @@ class Measurer:
             except Exception as error:
                 # A defect in judging one rollout must not end it, nor the others.
                 log.error("look failed", modeldeployment=str(live.key), exc_info=error)
-            await asyncio.sleep(max(0.0, began + self._pause_s(live) - self._clock()))
+            await self._sleep(max(0.0, began + self._pause_s(live) - self._clock()))
 
     def _pause_s(self, live: _Live) -> float:
         pause_s = live.measure.interval_s
