@@ -47,6 +47,8 @@ AFTER_S: Final = 2.0
 """The load goes on for so long after the outcome: were the last failures really the last?"""
 HELD_S: Final = 5.0
 """What stays where it is for so long is held."""
+SAME_AS: Final = {"same": "plain", "background-too": "background", "nearly-slow-too": "nearly-slow"}
+"""Versions that behave as a stable one: once promoted they may stay."""
 _numbers = itertools.count(int(time.time()))
 
 
@@ -157,8 +159,8 @@ class Stage:
     def prepare(self, scenario: Scenario) -> None:
         """See to it that the scenario's stable version serves, and nothing else.
 
-        A ModelDeployment whose stable version is still the wanted one is kept: its canary, failed
-        or not, is no longer asked for.
+        A ModelDeployment whose stable version is still the wanted one, or one that behaves the
+        same, is kept: its canary, failed or not, is no longer asked for.
 
         Raises:
             NotReached: it did not become ready.
@@ -182,8 +184,18 @@ class Stage:
         )
 
     def _serves_stable(self) -> bool:
+        """Whether what serves behaves as the stable version; takes note of which it is."""
         found = self.space.get(API, KIND, self.name)
-        return found is not None and stable(found).get("hash") == self.stable_hash
+        if found is None or _in_rollout(found):
+            return found is not None and stable(found).get("hash") == self.stable_hash
+        serves = stable(found)
+        if serves.get("hash") == self.stable_hash:
+            return True
+        named = str(serves.get("source")).rpartition("/")[2].rpartition("-")[0]
+        if SAME_AS.get(named) != self.scenario.stable:
+            return False
+        self.stable_uri, self.stable_hash = serves["source"], serves["hash"]
+        return True
 
     def close(self) -> None:
         """Begin to delete the ModelDeployment."""
