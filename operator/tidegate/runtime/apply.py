@@ -360,9 +360,13 @@ class Carrier:
             written = await self._kube.merge(
                 POD, key.namespace, action.name, document, manager=CHILDREN_MANAGER
             )
-        except (NotFoundError, ConflictError):
-            # That pod is gone, and another may have its name; its watch will say so.
+        except NotFoundError:
             return NOTHING
+        except InvalidError as error:
+            # Another pod has its name: the API server finds that the UID may not be changed.
+            if "metadata.uid" in str(error):
+                return NOTHING
+            raise
         self._cache.put(POD, written.document)
         return Done(wrote=True, reason=action.reason)
 
