@@ -50,7 +50,7 @@ REFRESH_S: Final = 10.0
 FAILS_AT_ONCE: Final = frozenset({"Crashing", "OutOfMemory", "ModelNotLoaded"})
 """Findings about a canary's pod that no patience mends."""
 
-_REASONS: Final = {
+TEST_REASONS: Final = {
     Test.ERRORS: "ErrorRate",
     Test.ERRORS_AGAINST_STABLE: "ErrorRateAgainstStable",
     Test.LATENCY: "Latency",
@@ -375,7 +375,7 @@ def _against(s: Situation) -> Course | None:
     judged = s.measured.judgement if s.measured is not None else None
     if judged is not None and judged.bad is not None:
         bad = judged.bad
-        return _rolled_back(s, _REASONS[bad.test], bad.explanation, evidence_of(bad))
+        return _rolled_back(s, TEST_REASONS[bad.test], bad.explanation, evidence_of(bad))
     if s.measured is not None and s.measured.hanging:
         names = ", ".join(s.measured.hanging)
         return _rolled_back(s, "Hanging", f"{names}: took requests and gives no answer any more")

@@ -6,11 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.unit.architecture.test_tree import ROOT
+from tidegate import rollout
 from tidegate.fetch.errors import REASONS
 
 PACKAGE = ROOT / "operator" / "tidegate"
 PAGE = ROOT / "docs" / "operations" / "troubleshooting.md"
-POSITION = {"Finding": 2, "Verdict": 2, "CannotBeBornError": 0, "Failure": 2}
+POSITION = {
+    **{"Finding": 2, "Verdict": 2, "CannotBeBornError": 0, "Failure": 2},
+    **{"_hold": 1, "_rolled_back": 1},
+}
 """Which argument of these is a reason."""
 PASSED_ON = {
     # Reasons of Kubernetes' own that are handed through by name.
@@ -46,6 +50,9 @@ def reasons_in(path: Path) -> Iterator[str]:
 def in_code() -> set[str]:
     found = {r for path in sorted(PACKAGE.glob("*.py")) for r in reasons_in(path)}
     # A refinement of another reason says that reason to the outside.
+    found |= {"RolledBack", *rollout.TEST_REASONS.values()}
+    # Of a placement, handed on as a hold.
+    found |= {"StableShort"}
     return found | {cls.__name__ for cls in REASONS} | PASSED_ON
 
 
