@@ -5,7 +5,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from tidegate.api import names
 from tidegate.cli import facts, waiting
@@ -89,8 +89,8 @@ def refuse_vain(document: Document, verb: Verb) -> None:
 
 def ask(
     client: Client, namespace: str, name: str, verb: Verb, revision: str
-) -> tuple[Request, dict[str, Any]]:
-    """Write the request; it, and the document as it is then.
+) -> tuple[Request, datetime | None]:
+    """Write the request; it, and when that was by the API server's clock (None: unknown).
 
     Raises:
         Trouble: it is refused, or no answer came.
@@ -103,7 +103,8 @@ def ask(
         )
     except ApiError as error:
         raise _refused(error, request, namespace, name) from None
-    return request, document
+    times = [facts.moment(f.get("time")) for f in document["metadata"].get("managedFields") or ()]
+    return request, max((t for t in times if t), default=None)
 
 
 def _refused(error: ApiError, request: Request, namespace: str, name: str) -> Trouble:
@@ -142,19 +143,35 @@ def refusal(events: Iterable[Document], request: Request, asked: datetime | None
     return ""
 
 
+def evident(document: Document, verb: Verb) -> bool:
+    """Whether it can be seen that a handled request was granted."""
+    phase = facts.rollout(document).get("phase")
+    match verb:
+        case Verb.ABORT:
+            return phase == "RolledBack"
+        case Verb.PROMOTE:
+            return phase in ("Baking", "Promoted")
+        case Verb.RETRY:
+            return phase in facts.ROLLING
+        case Verb.PAUSE | Verb.RESUME | Verb.RESTART:
+            return True  # never refused
+    return False
+
+
 def refused(
     client: Client,
     document: Document,
     request: Request,
+    asked: datetime | None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> str:
     """The same, read from the API server; '' too where events may not be read.
 
     An event comes a moment after the status, or before it.
     """
+    if evident(document, request.verb):
+        return ""
     meta = document["metadata"]
-    times = [facts.moment(f.get("time")) for f in meta.get("managedFields") or ()]
-    asked = max((t for t in times if t), default=None)
     for wait_s in (0.0, 0.3, 0.7):
         sleep(wait_s)
         try:

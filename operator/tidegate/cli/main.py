@@ -419,7 +419,7 @@ def _decide(
         name = _plain_name(name)
         document = client.get(space, name)
         asking.refuse_vain(document, verb)
-        request, document = asking.ask(
+        request, asked = asking.ask(
             client, space, name, verb, asking.meant(document, verb, revision)
         )
         code, text = waiting.wait(
@@ -432,7 +432,7 @@ def _decide(
             raise Trouble(asking.too_late(request, limit_s), code=Exit.TIMEOUT)
         if code is not Exit.REACHED:
             raise Trouble(text, code=code)
-        if why := asking.refused(client, document, request):
+        if why := asking.refused(client, client.get(space, name), request, asked):
             raise Trouble(f"{verb.value} {name}: not done: {why}", f"see tidegate get {name}")
         typer.echo(text)
 
