@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import pytest
 
+from e2e.load import Load, Orders, answers
 from e2e.tests import artefacts
-from e2e.tests.load import Load, answers
 from e2e.tests.space import Space, condition, model_deployment, stable
 
 NAME: Final = "whoami"
@@ -123,7 +123,7 @@ def first(space: Space, whoami: dict[str, str]) -> str:
 def load(space: Space, first: str) -> Iterator[Load]:
     """Requests that go on while all this happens."""
     http, grpc = space.address(NAME), space.grpc_address(NAME)
-    with Load(http, grpc, NAME, "x", rate_hz=5, limit_s=600) as found:
+    with Load(Orders(http, grpc, NAME, "x", rate_hz=5, limit_s=600)) as found:
         yield found
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from e2e.cluster.kube import Object, rolled_out, wait_for
 from e2e.cluster.pki import Authority
+from e2e.load import Load, Orders, answers
 from e2e.tests import artefacts
-from e2e.tests.load import Load, answers, ask_http
+from e2e.tests.load import ask_http
 from e2e.tests.space import (
     API,
     CA_PROFILE,
@@ -75,7 +76,7 @@ def test_moved_and_gone_bytes_never_load(space: Space) -> None:
     space.apply(model_deployment(name, uri))
     space.ready(name)
     [serving] = space.restarts(name)
-    with Load(space.address(name), None, name, "x", rate_hz=5) as load:
+    with Load(Orders(space.address(name), None, name, "x", rate_hz=5)) as load:
         artefacts.put("moving", second)
         space.patch(name, {"replicas": 2})
         space.not_ready(name, "SourceMoved", uri, digest(first), digest(second), "change")

@@ -12,7 +12,8 @@ import pytest
 from e2e.cluster import addons
 from e2e.cluster.kube import KubeClient, wait_for
 from e2e.cluster.progress import Progress
-from e2e.tests.load import Load, ask_http, await_answer
+from e2e.load import Load, Orders
+from e2e.tests.load import ask_http, await_answer
 from e2e.tests.space import SETTINGS, Space, condition, is_current, model_deployment, operator_pods
 from helm.chart import objects
 
@@ -90,7 +91,7 @@ def served(space: Space, release: Release, magika: dict[str, str]) -> Space:
 
 
 def load(served: Space) -> Load:
-    return Load(served.address(NAME), served.grpc_address(NAME), NAME, PYTHON_TEXT)
+    return Load(Orders(served.address(NAME), served.grpc_address(NAME), NAME, PYTHON_TEXT))
 
 
 def uids(served: Space) -> dict[tuple[str, str], str]:

@@ -5,8 +5,9 @@ from typing import Final
 import pytest
 
 from e2e.cluster.kube import KubeError, wait_for
+from e2e.load import Load, Orders, answers
 from e2e.tests.kubectl import kubectl
-from e2e.tests.load import Load, answers, ask_http
+from e2e.tests.load import ask_http
 from e2e.tests.space import READY_SECONDS, Space, is_current, model_deployment, stable
 
 NAME: Final = "magika"
@@ -26,7 +27,8 @@ def magika_name(space: Space, magika: dict[str, str]) -> str:
 def load_on(space: Space, name: str) -> Load:
     """30 requests a second: three connections over HTTP, one over gRPC, all kept alive."""
     addresses = space.address(name), space.grpc_address(name)
-    return Load(*addresses, name, TEXT, http_clients=3, rate_hz=7.5, limit_s=240)
+    orders = Orders(*addresses, name, TEXT, http_clients=3, rate_hz=7.5, limit_s=240)
+    return Load(orders)
 
 
 def await_one_revision(space: Space, name: str, pods: int) -> None:
