@@ -154,12 +154,19 @@ def _console() -> Any:
     )
 
 
-def _show(renderable: "RenderableType") -> None:
-    """To a terminal with its width and colours; else plain, in whole lines."""
+def _show(renderable: "RenderableType", *, whole: bool = False) -> None:
+    """To a terminal with its width and colours; else plain, in whole lines.
+
+    With `whole` the lines are not broken or cut on a narrow terminal either; it wraps them.
+    """
+    from tidegate.cli.render import natural_width, plain
+
     if sys.stdout.isatty() or _where.color is Color.ALWAYS:
-        _console().print(renderable)
+        console = _console()
+        if whole:
+            console.width = max(console.width, natural_width(renderable, console))
+        console.print(renderable)
         return
-    from tidegate.cli.render import plain
 
     typer.echo(plain(renderable), nl=False)
 
@@ -307,7 +314,7 @@ def list_(
         if output is not None:
             _dump(found, output)
         elif found:
-            _show(render.listing(found, _now(), namespaces=all_namespaces))
+            _show(render.listing(found, _now(), namespaces=all_namespaces), whole=True)
         else:
             where = "in this cluster" if all_namespaces else f"in namespace {space}"
             typer.echo(f"no ModelDeployments {where}", err=True)

@@ -5,7 +5,7 @@ from datetime import datetime
 from io import StringIO
 from typing import Final
 
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.segment import Segment
 from rich.style import Style
@@ -17,7 +17,7 @@ from tidegate.api import names
 from tidegate.cli import facts
 from tidegate.cli.facts import Document, Tone
 
-BAR_WIDTH: Final = 16
+BAR_WIDTH: Final = 12
 MAX_PODS: Final = 8
 """Of one revision; the rest is counted."""
 PLAIN_WIDTH: Final = 10_000
@@ -43,6 +43,12 @@ class Bar:
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         """Always the same width."""
         return Measurement(BAR_WIDTH, BAR_WIDTH)
+
+
+def natural_width(renderable: RenderableType, console: Console) -> int:
+    """The width at which nothing is cut off."""
+    options = console.options.update(max_width=PLAIN_WIDTH)
+    return Measurement.get(console, options, renderable).maximum
 
 
 def plain(renderable: RenderableType, *, width: int = PLAIN_WIDTH) -> str:
@@ -136,40 +142,33 @@ def _rollout(tree: Tree, document: Document, now: datetime) -> None:
         branch.add(_evidence(document))
 
 
-def _evidence(document: Document) -> Table:
+def _evidence(document: Document) -> RenderableType:
     """Bars: requests towards the next step up, and each test's evidence towards going back."""
     evidence = facts.rollout(document)["evidence"]
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
     grid.add_column(no_wrap=True)
-    grid.add_column(no_wrap=True)
-    grid.add_column()
     grid.add_column()
     requests, more = evidence.get("requests") or 0, evidence.get("requestsNeeded")
     if facts.rolling(document):
         good = evidence.get("verdict") == "Good"
         part = 1.0 if good else requests / (requests + more) if requests and more else 0.0
         text = f"{requests:,} of {requests + more:,} requests" if more else f"{requests:,} requests"
-        grid.add_row("forward", Bar(part, Tone.GOOD), Text(_verdict(evidence)), text, "")
+        word = {"NotYet": "not yet", "Good": "good", "Bad": "bad"}.get(str(evidence.get("verdict")))
+        grid.add_row("forward", Bar(part, Tone.GOOD), f"{text}{f': {word}' if word else ''}")
     for test in facts.tests(document):
-        verdict = test.get("verdict")
+        tone = {"Bad": Tone.BAD, "Worse": Tone.HOLD}.get(str(test.get("verdict")), "")
         got, needed = facts.figure(test.get("evidence")), facts.figure(test.get("needed"))
-        tone = {"Bad": Tone.BAD, "Worse": Tone.HOLD}.get(str(verdict), Tone.FAINT)
         grid.add_row(
-            Text(f"back: {test.get('test')}"),
-            Bar(facts.towards(test), Tone.BAD if verdict != "Worse" else Tone.HOLD),
-            Text(str(verdict), tone),
-            Text(facts.sentence(test, facts.target(document))),
-            Text(
-                f"evidence {got} of {needed}",
-                Tone.FAINT,
+            Text(str(test.get("test")), tone),
+            Bar(facts.towards(test), Tone.HOLD if tone == Tone.HOLD else Tone.BAD),
+            Text.assemble(
+                (facts.sentence(test, facts.target(document)), tone),
+                (f"; evidence {got} of {needed}", Tone.FAINT),
             ),
         )
-    return grid
-
-
-def _verdict(evidence: Document) -> str:
-    return {"NotYet": "not yet"}.get(str(evidence.get("verdict")), str(evidence.get("verdict")))
+    legend = "evidence  towards the next step, and, test by test, towards going back"
+    return Group(Text(legend, Tone.FAINT), grid)
 
 
 def _revision(document: Document, role: str, tone: str) -> Text:
@@ -307,7 +306,7 @@ def history(document: Document, now: datetime) -> RenderableType:
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
         table.add_column(column, no_wrap=column not in ("WHY",))
     for row in rows:

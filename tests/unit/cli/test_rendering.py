@@ -49,11 +49,11 @@ def test_the_tree_of_a_step() -> None:
 magika  in models  Canary
 ├── rollout  Canary, step 2 of 4, 5% of the traffic, for 3m12s, began 9m ago
 │   ├── next decision  180 more requests, about 1m12s; in 9s
-│   └── forward        ███████████░░░░░  not yet  420 of 600 requests
-│       back: errors   ░░░░░░░░░░░░░░░░  Clear    2 of 420 failed (0.48%), limit 1%"""
-        """                evidence 0.31 of 2,000
-│       back: latency  ░░░░░░░░░░░░░░░░  Clear    1 of 420 took 100ms or longer (0.24%), limit 1%"""
-        """  evidence 0.12 of 8,000
+│   └── evidence  towards the next step, and, test by test, towards going back
+│       forward  ████████░░░░  420 of 600 requests: not yet
+│       errors   ░░░░░░░░░░░░  2 of 420 failed (0.48%), limit 1%; evidence 0.31 of 2,000
+│       latency  ░░░░░░░░░░░░  1 of 420 took 100ms or longer (0.24%), limit 1%; evidence 0.12 of"""
+        """ 8,000
 ├── stable  7f3c1a2b9d  3/3 pods ready  weight 95%, observed 95.2%  s3://models/magika/v3
 │   ├── pod  magika-7f3c1a2b9d-a  Ready  8m
 │   ├── pod  magika-7f3c1a2b9d-b  Ready  8m
@@ -246,7 +246,7 @@ def test_the_list() -> None:
 def test_the_history() -> None:
     lines = render.plain(render.history(d.ROLLED_BACK, d.NOW)).splitlines()
     assert lines[1].startswith(
-        f"{d.CANARY}     RolledBack   3m ago   ErrorRate: 15 of 200 requests failed"
+        f"{d.CANARY}    RolledBack  3m ago  ErrorRate: 15 of 200 requests failed"
     )
     assert lines[2].startswith(f"{d.STABLE} *")
 
