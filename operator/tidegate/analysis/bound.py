@@ -15,6 +15,7 @@ from typing import Final
 from tidegate.analysis.special import log_beta, log_tails
 
 _PRIOR: Final = 0.5
+_SMALLEST: Final = 1e-9
 _LOG_PRIOR_BETA: Final = log_beta(_PRIOR, _PRIOR)
 
 
@@ -23,12 +24,14 @@ class Bound:
     """What is needed of a bound at each look.
 
     Attributes:
+        bound: p0.
         log_bound: ln p0.
         log_rest: ln (1 - p0).
         log_below: ln of the prior's mass below p0.
         log_above: ln of the prior's mass above p0.
     """
 
+    bound: float
     log_bound: float
     log_rest: float
     log_below: float
@@ -37,8 +40,9 @@ class Bound:
 
 @lru_cache(maxsize=256)
 def _bound(bound: float) -> Bound:
+    bound = min(max(bound, _SMALLEST), 1.0 - _SMALLEST)
     below, above = log_tails(_PRIOR, _PRIOR, bound)
-    return Bound(log(bound), log1p(-bound), below, above)
+    return Bound(bound, log(bound), log1p(-bound), below, above)
 
 
 def log_evidence(failed: float, requests: float, bound: float) -> tuple[float, float]:
@@ -49,12 +53,12 @@ def log_evidence(failed: float, requests: float, bound: float) -> tuple[float, f
     Args:
         failed: how many did, 0 to `requests`.
         requests: out of.
-        bound: above 0, below 1.
+        bound: 0 to 1; a billionth inside of either is the outermost.
     """
     known = _bound(bound)
     good = requests - failed
     a, b = _PRIOR + failed, _PRIOR + good
-    below, above = log_tails(a, b, bound)
+    below, above = log_tails(a, b, known.bound)
     common = log_beta(a, b) - _LOG_PRIOR_BETA - failed * known.log_bound - good * known.log_rest
     return common + above - known.log_above, common + below - known.log_below
 

@@ -45,6 +45,7 @@ class Baseline:
     __slots__ = ("_a", "_b", "failed", "requests")
 
     def __init__(self, guess: float) -> None:
+        guess = min(max(guess, _FLOOR), 1.0 - _FLOOR)
         self._a = _PRIOR
         self._b = _PRIOR * (1.0 - guess) / guess
         self.failed = 0.0

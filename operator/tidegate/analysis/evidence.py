@@ -392,14 +392,15 @@ class Evidence:
     def _results(self) -> dict[int, Result]:
         """By index of the test, those that are in force."""
         objective, canary, stable = self._objective, self._canary, self._stable
-        results = {_ERRORS: self._result(_ERRORS, (canary.failed, canary.requests), _NONE)}
+        failed = (canary.failed, canary.requests), (stable.failed, stable.requests)
+        results = {_ERRORS: self._result(_ERRORS, *failed)}
         count_errors = objective.errors_against_stable is not ErrorsAgainstStable.IGNORE
         if count_errors:
-            results[_AGAINST] = self._result(
-                _AGAINST, (canary.failed, canary.requests), (stable.failed, stable.requests)
-            )
+            results[_AGAINST] = self._result(_AGAINST, *failed)
         if objective.latency_target_ms is not None:
-            results[_LATENCY] = self._result(_LATENCY, (canary.slow, canary.timed), _NONE)
+            results[_LATENCY] = self._result(
+                _LATENCY, (canary.slow, canary.timed), (stable.slow, stable.timed)
+            )
         if objective.latency_against_stable is not ErrorsAgainstStable.IGNORE:
             latency, ours, theirs = self._latency, _NONE, _NONE
             worst = latency.worst(self._tempering[_SLOWNESS])

@@ -21,87 +21,89 @@ def requests_for(judgement: Judgement, objective: Objective, weight: float) -> i
     """
     if judgement.proven or (weight < 1.0 and judgement.carries >= weight):
         return 0
-    results = {result.test: result for result in judgement.results}
     alpha = max(1.0 - objective.confidence, 1e-9)
+    carried: list[int | None] = []
+    proven: list[int | None] = []
+    for result in judgement.results:
+        if result.test is Test.ERRORS:
+            limit = objective.max_error_rate
+        elif result.test is Test.LATENCY:
+            limit = objective.slow_share
+        else:
+            continue
+        # Not every request has a latency that counts.
+        each = max(judgement.requests / max(result.canary_requests, 1), 1.0)
+        if weight < 1.0:
+            carried.append(_scaled(_until_carried(result, limit, weight, alpha), each))
+        proven.append(_scaled(_until_proven(result, limit, objective.margin, alpha), each))
     waits = [
-        _wait(
-            results[Test.ERRORS],
-            results.get(Test.ERRORS_AGAINST_STABLE),
-            objective.max_error_rate,
-            objective.margin,
-            weight,
-            alpha,
-        )
+        max([1, *known])
+        for needed in (carried, proven)
+        if needed and len(known := [wait for wait in needed if wait is not None]) == len(needed)
     ]
-    latency = results.get(Test.LATENCY)
-    if latency is not None:
-        wait = _wait(latency, None, objective.slow_share, objective.margin, weight, alpha)
-        if wait is not None and latency.canary_requests:
-            # Not every request has a latency that counts.
-            wait = ceil(wait * max(judgement.requests / latency.canary_requests, 1.0))
-        waits.append(wait)
-    known = [wait for wait in waits if wait is not None]
-    return max(1, *known) if len(known) == len(waits) else None
-
-
-def _wait(
-    result: Result,
-    against: Result | None,
-    limit: float,
-    margin: float,
-    weight: float,
-    alpha: float,
-) -> int | None:
-    """For one objective: the earlier of being carried, if `weight` is below 1, and proof."""
-    failed, requests = result.canary_count, result.canary_requests
-    share = failed / requests if requests else 0.0
-    exponent = result.tempering
-
-    def counts(more: int) -> tuple[float, float]:
-        return (failed + share * more) / exponent, (requests + more) / exponent
-
-    waits: list[int] = []
-    if weight < 1.0 and share * weight < limit:
-        waits += _first(lambda more: bound.upper(*counts(more), alpha) * weight <= limit)
-    if share < limit:
-        waits += _first(lambda more: bound.log_evidence(*counts(more), limit)[1] >= -log(alpha))
-    if against is not None and against.stable_requests and requests and margin > 0.0:
-        waits += _first(_not_worse(against, margin * limit, alpha))
     return min(waits, default=None)
 
 
-def _not_worse(against: Result, margin: float, alpha: float) -> Callable[[int], bool]:
-    """Whether so many more requests would show that the canary is not worse than stable."""
+def _scaled(wait: int | None, each: float) -> int | None:
+    return None if wait is None else ceil(wait * each)
+
+
+def _until_carried(result: Result, limit: float, weight: float, alpha: float) -> int | None:
+    counts = _going_on(result)
+    return _first(lambda more: bound.upper(*counts(more), alpha) * weight <= limit)
+
+
+def _until_proven(result: Result, limit: float, margin: float, alpha: float) -> int | None:
+    """The earlier of two proofs: below the limit, and not worse than stable."""
+    needed = -log(alpha)
+    counts = _going_on(result)
+    waits: list[int | None] = []
+    if result.canary_count < limit * result.canary_requests or not result.canary_requests:
+        waits.append(_first(lambda more: bound.log_evidence(*counts(more), limit)[1] >= needed))
+    if result.stable_requests and result.canary_requests and margin > 0.0:
+        log_ratios = _growth(result, margin * limit)
+
+        def not_worse(more: int) -> bool:
+            grown = 1.0 + more / result.canary_requests
+            values = [value * grown for value in log_ratios]
+            return comparison.log_mean(values, result.tempering) >= needed
+
+        waits.append(_first(not_worse))
+    return min((wait for wait in waits if wait is not None), default=None)
+
+
+def _going_on(result: Result) -> Callable[[int], tuple[float, float]]:
+    """Failures and requests after so many more, at the share observed."""
+    failed, requests, exponent = result.canary_count, result.canary_requests, result.tempering
+    share = failed / requests if requests else 0.0
+    return lambda more: ((failed + share * more) / exponent, (requests + more) / exponent)
+
+
+def _growth(result: Result, margin: float) -> list[float]:
+    """Log-evidence of "not worse than stable" that requests like those so far are worth."""
     log_ratios = [0.0] * len(comparison.NON_INFERIOR_SHIFTS)
-    guess = (against.stable_count + 0.5) / (against.stable_requests + 1.0)
     comparison.add_non_inferiority(
         log_ratios,
         margin,
-        guess,
-        (against.canary_count, against.canary_requests),
-        (against.stable_count, against.stable_requests),
+        (result.stable_count + 0.5) / (result.stable_requests + 1.0),
+        (result.canary_count, result.canary_requests),
+        (result.stable_count, result.stable_requests),
     )
-
-    def proven(more: int) -> bool:
-        grown = 1.0 + more / against.canary_requests
-        values = [value * grown for value in log_ratios]
-        return comparison.log_mean(values, against.tempering) >= -log(alpha)
-
-    return proven
+    return log_ratios
 
 
-def _first(allowed: Callable[[int], bool]) -> list[int]:
-    """The least number of requests that is enough, by bisection; empty: none is."""
+def _first(allowed: Callable[[int], bool]) -> int | None:
+    """The least number of requests that is enough, within half a per cent; None: none is."""
     high = 1
     while not allowed(high):
         high *= 4
         if high > _MOST:
-            return []
-    low = 0 if high == 1 else high // 4
+            return None
+    low = high // 4
     while high - low > max(1, high // 256):
         middle = (low + high) // 2
         if allowed(middle):
             high = middle
         else:
             low = middle
-    return [high]
+    return high

@@ -81,7 +81,7 @@ class Result:
         bound: the share that it is held to: the SLO's, or stable's plus nothing.
         canary_count: what it counts, on the canary.
         canary_requests: out of.
-        stable_count: the same on stable; 0 where stable does not matter.
+        stable_count: the same on stable, since the canary's first request.
         stable_requests: out of.
         evidence: the e-value: how many times likelier the data are if the canary is bad.
         needed: the e-value at which it fires (1 / its share of the false-alarm budget).
