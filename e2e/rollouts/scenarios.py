@@ -108,12 +108,12 @@ SCENARIOS: Final = (
     Scenario("fails-all-mirrored", "fails-all", _BACK, rollout=MIRROR, most_failed=0),
     Scenario("fails-20-mirrored", "fails-20", _BACK, rollout=MIRROR, most_failed=0, slow=True),
     # Slow.
-    Scenario("2x-slower", "2x-slower", _BACK, slo=_latency("0.75", 30), limit_s=120),
+    Scenario("2x-slower", "2x-slower", _BACK, slo=_latency("0.9", 100), limit_s=120),
     Scenario(
         "1.3x-slower",
         "1.3x-slower",
         _BACK,
-        slo=_latency("0.99", 300),
+        slo=_latency("0.99", TARGET_MS),
         rollout=TO_STABLE,
         limit_s=300,
         slow=True,
@@ -199,7 +199,7 @@ SCENARIOS: Final = (
         rollout=MIRROR,
         limit_s=300,
         slow=True,
-        note="its first 50 requests take 300 ms",
+        note="its first 50 requests take 900 ms",
     ),
     Scenario(
         "10-percent-slower",

@@ -49,6 +49,7 @@ HELD_S: Final = 5.0
 """What stays where it is for so long is held."""
 SAME_AS: Final = {"same": "plain", "background-too": "background", "nearly-slow-too": "nearly-slow"}
 """Versions that behave as a stable one: once promoted they may stay."""
+PHASES: Final = ("Preparing", "Verifying", "Mirroring", "Canary", "Baking")
 _numbers = itertools.count(int(time.time()))
 
 
@@ -320,7 +321,7 @@ class Run:
         status = found.get("status") or {}
         rollout = status.get("rollout") or {}
         disturbance = self.scenario.disturbance
-        if disturbance and self.disturbed_s is None and rollout.get("phase") == disturbance.phase:
+        if disturbance and self.disturbed_s is None and _reached(rollout, disturbance.phase):
             self.disturbed_s = self.now_s
             disturbance.happen(self)
             return Outcome.UNDECIDED
@@ -383,6 +384,12 @@ class Run:
                 return str(entry["reason"])
         ready = condition(found, "Ready")
         return f"{ready.get('reason')}: {ready.get('message')}"
+
+
+def _reached(rollout: Mapping[str, Any], phase: str) -> bool:
+    """Whether a rollout has come to that phase; a short one may pass between two looks."""
+    now = rollout.get("phase")
+    return now in PHASES and PHASES.index(now) >= PHASES.index(phase)
 
 
 def _failed(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:

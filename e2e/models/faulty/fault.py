@@ -43,7 +43,7 @@ class Fault:
 
     says: str = "good"
     seed: int = 0
-    service_ms: float = 24.0
+    service_ms: float = 60.0
     slow_share: float = 0.0
     slow_ms: float = 0.0
     slow_first: int = 0

@@ -145,7 +145,7 @@ def test_takes_as_long_as_it_says(running: Pod, name: str, least_ms: float) -> N
 def test_the_first_50_and_the_tail_are_slow(running: Pod) -> None:
     first = ask_many(running, "slow-first-50", 50)
     assert min(r.took_ms for r in first) >= version("slow-first-50").slow_ms
-    assert min(r.took_ms for r in ask_many(running, "slow-first-50", 5)) < 300
+    assert min(r.took_ms for r in ask_many(running, "slow-first-50", 5)) < 900
     tail = version("slow-tail")
     expected = sum(tail.takes_s(n) > 0.1 for n in range(60))
     took = [r.took_ms for r in ask_many(running, "slow-tail", 60)]
