@@ -122,7 +122,17 @@ SCENARIOS: Final = (
     Scenario(
         "slow-tail", "slow-tail", _BACK, slo=_latency("0.99", TARGET_MS), limit_s=300, slow=True
     ),
-    Scenario("hangs", "hangs", _BACK, limit_s=300, rollout=MIRROR, slow=True),
+    Scenario("hangs", "hangs", _BACK, limit_s=300, slow=True, note="after 200 requests"),
+    Scenario(
+        "hangs-mirrored",
+        "hangs",
+        _BACK,
+        rollout=MIRROR,
+        most_failed=0,
+        limit_s=120,
+        slow=True,
+        note="after 200 requests",
+    ),
     Scenario(
         "good-until-8",
         "good-until-8",
