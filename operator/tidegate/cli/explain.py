@@ -38,7 +38,8 @@ def subject(document: Document) -> str:
     phase = facts.rollout(document).get("phase")
     if facts.rolling(document):
         return facts.revision(document, "canary").get("hash") or ""
-    if phase == "RolledBack" and facts.failed(document):
+    # The hold: it failed some time ago, and the spec asks for it again.
+    if "RolledBack" in (phase, facts.rollout(document).get("hold")) and facts.failed(document):
         return facts.failed(document)[0].get("hash") or ""
     return facts.revision(document, "stable").get("hash") or ""
 

@@ -102,7 +102,7 @@ def state(document: Document) -> State:
         return State(condition(document, "Stalled").get("reason") or "Stalled", Tone.BAD)
     if not is_true(document, "Available") and phase not in ROLLING:
         return State(condition(document, "Available").get("reason") or "Unavailable", Tone.BAD)
-    if hold and phase in ROLLING:
+    if hold:
         return State(hold, Tone.HOLD)
     if phase in ROLLING:
         return State(phase, Tone.BUSY)

@@ -145,6 +145,14 @@ def test_explain_an_older_failure_without_the_numbers_of_a_newer_one() -> None:
     assert not any("15 of 200" in line or "4006" in line for line in lines)
 
 
+def test_a_failed_revision_that_is_asked_for_again_is_the_one_to_explain() -> None:
+    """As by a GitOps tool, after another revision was promoted."""
+    document = {**d.ROLLED_BACK, "status": {**d.ROLLED_BACK["status"]}}
+    document["status"]["rollout"] = {"phase": "Promoted", "hold": "RolledBack", "message": "failed"}
+    assert facts.state(document).word == "RolledBack"
+    assert explain.subject(document) == d.CANARY
+
+
 def test_explain_a_past_revision() -> None:
     lines = explained(d.STEADY, d.OLDER)
     assert lines[0] == f"Revision {d.OLDER} was replaced 5d ago."
