@@ -66,8 +66,9 @@ EVERYTHING: dict[str, Any] = {
     "priorityClassName": "system-cluster-critical",
     "networkPolicy": {
         "ingressFrom": [{"namespaceSelector": {}}],
-        "egress": {"enabled": True, "apiServerPorts": [6443]},
+        "egress": {"enabled": True, "apiServerPorts": [6443], "prometheusPorts": [9091]},
     },
+    "prometheus": {"url": "https://prometheus.example:9091/team"},
     "metrics": {
         "requireApi": False,
         "namespaces": ["prometheus"],
@@ -151,6 +152,7 @@ def test_the_operator_can_read_its_settings(values: dict[str, Any]) -> None:
     settings = Settings.from_environment(environment)
     assert settings.namespaces == tuple(values.get("watchNamespaces", ()))
     assert settings.log_level == values.get("log", {}).get("level", "info")
+    assert settings.prometheus_url == values.get("prometheus", {}).get("url", "")
     assert platform(values).operator_namespace == "tidegate-system"
 
 
@@ -336,6 +338,7 @@ def test_contradictory_values_are_refused_with_the_mend(
         ({"replicaCount": 0}, "at '/replicaCount': minimum: got 0, want 1"),
         ({"replicaCount": "2"}, "at '/replicaCount': got string, want integer"),
         ({"log": {"level": "loud"}}, "at '/log/level': value must be one of 'debug', 'info'"),
+        ({"prometheus": {"url": "prometheus:9090"}}, "at '/prometheus/url'"),
         ({"watchNamespaces": ["a", "a"]}, "at '/watchNamespaces': items at 0 and 1 are equal"),
         ({"watchNamespaces": ["A"]}, "at '/watchNamespaces/0': 'A' does not match pattern"),
         ({"watchNamespaces": "a"}, "at '/watchNamespaces': got string, want array"),
