@@ -67,6 +67,7 @@ def add_superiority(
     guess: float,
     canary: tuple[float, float],
     stable: tuple[float, float],
+    first: int = 0,
 ) -> None:
     """Weigh one block against "the canary's share is at most stable's"; adds to `log_ratios`.
 
@@ -76,6 +77,7 @@ def add_superiority(
         guess: stable's share, from earlier blocks.
         canary: how many failed, out of how many.
         stable: the same.
+        first: where in `log_ratios` the sums for `ratios` begin.
     """
     (s1, n1), (s0, n0) = canary, stable
     if n1 <= 0.0 or n0 <= 0.0:
@@ -87,14 +89,14 @@ def add_superiority(
     # With d = 1 - guess + guess r: p1 = guess r / d, 1 - p1 = (1 - guess) / d.
     base = failed * log(guess) + good * log(rest)
     if failed:
-        for i, ratio in enumerate(ratios):
+        for i, ratio in enumerate(ratios, first):
             d = rest + guess * ratio
             mixed = guess + w1 * (guess * ratio / d - guess)
             log_ratios[i] += (
                 base + s1 * log(ratio) - n1 * log(d) - failed * log(mixed) - good * log(1.0 - mixed)
             )
     else:
-        for i, ratio in enumerate(ratios):
+        for i, ratio in enumerate(ratios, first):
             d = rest + guess * ratio
             mixed = guess + w1 * (guess * ratio / d - guess)
             log_ratios[i] += base - n1 * log(d) - good * log(1.0 - mixed)

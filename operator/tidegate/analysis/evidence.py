@@ -173,7 +173,7 @@ class Evidence:
         canary, stable = _Sum.of(block.canary), _Sum.of(block.stable)
         if not canary and not stable:
             return
-        self._temper(canary, stable)
+        changed = self._temper(canary, stable) or bool(canary)
         if canary or self._canary:
             self._canary.add(canary)
             self._stable.add(stable)
@@ -183,22 +183,24 @@ class Evidence:
                 self._weigh(self._waiting, stable)
                 self._match(self._waiting, stable)
                 self._waiting = _Sum()
+                changed = True
         failures, client, slowness = self._baselines
         failures.add(stable.failed, stable.requests)
         client.add(stable.blamed, stable.blamed_of)
         slowness.add(stable.slow, stable.timed)
         self._latency.learn(stable.slower, stable.timed)
-        if self._canary:
+        if changed and self._canary:
             self._look()
 
-    def _temper(self, canary: _Sum, stable: _Sum) -> None:
-        """Learn how clustered stable's outcomes are.
+    def _temper(self, canary: _Sum, stable: _Sum) -> bool:
+        """Learn how clustered stable's outcomes are; whether an exponent is another one now.
 
         From the canary's first request on an exponent may only rise, and only until stable has
         shown enough. To rise is safe at any time: it makes every e-value above 1 smaller, also the
         proof for promotion.
         """
         started = bool(canary or self._canary)
+        before = tuple(self._tempering)
         counts = (
             (stable.failed, stable.requests),
             (stable.blamed, stable.blamed_of),
@@ -215,7 +217,8 @@ class Evidence:
             if changed:
                 exponent = max(dispersion.exponent() for dispersion in dispersions)
                 self._tempering[i] = max(self._tempering[i], exponent) if started else exponent
-            self._fixed[i] = started and any(dispersion.settled for dispersion in dispersions)
+            self._fixed[i] = started and all(dispersion.settled for dispersion in dispersions)
+        return before != tuple(self._tempering)
 
     def _add_typical(self, stable: _Sum) -> bool:
         """Learn from a latency bound, too, which a quarter of stable's answers is beyond.
@@ -403,7 +406,7 @@ class Evidence:
             )
         if objective.latency_against_stable is not ErrorsAgainstStable.IGNORE:
             latency, ours, theirs = self._latency, _NONE, _NONE
-            worst = latency.worst(self._tempering[_SLOWNESS])
+            worst = latency.worst()
             if worst is not None:
                 ours = (latency.canary[worst], latency.canary_timed)
                 theirs = (latency.stable[worst], latency.stable_timed)

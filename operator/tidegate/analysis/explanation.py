@@ -21,7 +21,9 @@ def explain(
     """
     count, requests = canary
     if not requests:
-        return "no requests yet"
+        return (
+            "nothing to compare yet" if test is Test.LATENCY_AGAINST_STABLE else "no requests yet"
+        )
     if test in (Test.ERRORS, Test.LATENCY):
         errors = test is Test.ERRORS
         limit = percent(objective.max_error_rate if errors else objective.slow_share)

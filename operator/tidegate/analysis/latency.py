@@ -53,7 +53,8 @@ class LatencyComparison:
         # Stable's answers in earlier blocks: beyond each bound, later each compared one; out of.
         self._seen: list[float] = []
         self._seen_of = 0.0
-        self._log_ratios: list[list[float]] = []
+        # For each compared bound, one after the other, the running sum of each of RATIOS.
+        self._log_ratios: list[float] = []
 
     def learn(self, slower: Sequence[float], timed: float) -> None:
         """Stable's answers of a block, after it was weighed."""
@@ -92,20 +93,23 @@ class LatencyComparison:
             self.stable[i] += count
             guess = (self._seen[i] + _PRIOR) / (self._seen_of + 2.0 * _PRIOR)
             add_superiority(
-                self._log_ratios[i], RATIOS, guess, (ours[i], canary[1]), (count, stable[1])
+                self._log_ratios,
+                RATIOS,
+                guess,
+                (ours[i], canary[1]),
+                (count, stable[1]),
+                i * len(RATIOS),
             )
 
     def log_evidence(self, exponent: float) -> float:
         """Logarithm of the e-value against "the canary is not slower at any bound"."""
-        return log_mean(self._each(exponent)) if self.compared else 0.0
+        return log_mean(self._log_ratios, exponent) if self.compared else 0.0
 
-    def worst(self, exponent: float) -> int | None:
+    def worst(self) -> int | None:
         """Which of `compared` speaks most against the canary; None: none chosen yet."""
-        values = self._each(exponent)
-        return values.index(max(values)) if values else None
-
-    def _each(self, exponent: float) -> list[float]:
-        return [log_mean(ratios, exponent) for ratios in self._log_ratios]
+        if not self.compared:
+            return None
+        return self._log_ratios.index(max(self._log_ratios)) // len(RATIOS)
 
     def _picked(self, slower: Sequence[float]) -> list[float]:
         if not slower or self.compared[-1] >= len(slower):
@@ -128,7 +132,7 @@ class LatencyComparison:
         self.compared = tuple(telling[i * (len(telling) - 1) // gaps] for i in range(count))
         self._seen = self._picked(self._seen)
         self.canary, self.stable = [0.0] * count, [0.0] * count
-        self._log_ratios = [[0.0] * len(RATIOS) for _ in range(count)]
+        self._log_ratios = [0.0] * (count * len(RATIOS))
 
     def state(self) -> list[float]:
         """All that `restore` needs."""
@@ -137,8 +141,7 @@ class LatencyComparison:
         numbers += self._seen
         if self.compared:
             numbers += [self.canary_timed, self.stable_timed, *self.canary, *self.stable]
-            for ratios in self._log_ratios:
-                numbers += ratios
+            numbers += self._log_ratios
         return numbers
 
     def restore(self, take: Callable[[int], list[float]]) -> None:
@@ -160,4 +163,4 @@ class LatencyComparison:
                 raise ValueError("not a state")
             self.canary_timed, self.stable_timed = take(2)
             self.canary, self.stable = take(count), take(count)
-            self._log_ratios = [take(len(RATIOS)) for _ in range(count)]
+            self._log_ratios = take(count * len(RATIOS))

@@ -17,7 +17,8 @@ SIZE: Final = _LEVELS * _FLOATS + 2
 LARGEST: Final = 100.0
 """No exponent is larger: beyond it stable shows an incident, not its clients' ways."""
 _ENOUGH_FAILURES: Final = 100.0
-_ENOUGH_BLOCKS: Final = 1_000.0
+_ENOUGH_BLOCKS: Final = (100.0, 1_000.0)
+"""Stable is known after the first number with so many failures, after the second in any case."""
 _SURE: Final = 4.0
 """Standard deviations by which the dispersion has to exceed that of independent requests."""
 
@@ -46,7 +47,8 @@ class Dispersion:
     def settled(self) -> bool:
         """Whether enough was seen; more would only add incidents."""
         failures, blocks = self.values[-2:]
-        return failures >= _ENOUGH_FAILURES or blocks >= _ENOUGH_BLOCKS
+        few, many = _ENOUGH_BLOCKS
+        return blocks >= many or (blocks >= few and failures >= _ENOUGH_FAILURES)
 
     def add(self, failed: float, requests: float) -> bool:
         """Take in the next block; whether that can have changed `exponent`."""

@@ -104,7 +104,10 @@ def test_without_requests_nothing_is_said() -> None:
     for judgement in (judged(OBJECTIVE), judged(OBJECTIVE, block(), *[STABLE_ONLY] * 9)):
         assert (judgement.bad, judgement.worse, judgement.proven) == (None, None, False)
         assert (judgement.carries, judgement.requests) == (0.0, 0)
-        assert {each.explanation for each in judgement.results} == {"no requests yet"}
+        assert {each.explanation for each in judgement.results} == {
+            "no requests yet",
+            "nothing to compare yet",
+        }
         assert {each.observed for each in judgement.results} == {None}
 
 
