@@ -114,6 +114,8 @@ class Tail:
 
     def __post_init__(self) -> None:
         self._read: dict[str, str] = {}
+        self.unread: dict[str, str] = {}
+        """Pods whose log could not be read at the last look, and why."""
 
     def pods(self) -> list[str]:
         """Names of the pods, by name.
@@ -150,9 +152,11 @@ class Tail:
                 raise Trouble(
                     error.message, "ask for the role view there (get on pods/log)"
                 ) from None
-            if error.status in (400, 404, 500):  # not started yet, or gone
+            if error.status in (400, 404, 500):  # not started yet, gone, or its node is away
+                self.unread[pod] = error.message
                 return
             raise
+        self.unread.pop(pod, None)
         for line in text.splitlines():
             stamp, words = split_stamp(line)
             if stamp > last or not stamp:

@@ -386,11 +386,14 @@ def logs(
     from tidegate.cli import explain as reasons
     from tidegate.cli import logs as reading
 
+    told: set[str] = set()
+
     def show(pod: str, line: str) -> None:
         if not failed:
             typer.echo(f"{pod}\t{line}")
         elif (found := reading.failure(line)) is not None:
             typer.echo(reading.told(found))
+            told.add(pod)
 
     with _connected(namespace, context, kubeconfig) as (client, space):
         name = _plain_name(name)
@@ -404,6 +407,10 @@ def logs(
             reading.follow(read, show)
         for pod, line in read.news():
             show(pod, line)
+        for pod, why in read.unread.items():
+            typer.echo(f"{pod}: {why}", err=True)
+        if failed and not told:
+            typer.echo("no failed requests in these logs", err=True)
 
 
 # Decide.

@@ -98,6 +98,7 @@ def test_each_line_once_in_the_order_of_time() -> None:
     )
     tail = logs.Tail(pods, "models", {}, logs.SIDECAR)
     assert list(tail.news()) == [("a", "a1"), ("b", "b2"), ("a", "a3")]
+    assert set(tail.unread) == {"starting", "gone"}
     assert list(tail.news()) == []
     assert isinstance(pods.texts["a"], list)
     pods.texts["a"].append("2026-03-06T17:00:03.25Z a4")
