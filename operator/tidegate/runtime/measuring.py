@@ -15,9 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, Protocol, TypeVar
 
-import aiohttp
 import structlog
-from yarl import URL
 
 from tidegate.actions import Measure
 from tidegate.analysis.block import Block
@@ -35,6 +33,7 @@ from tidegate.measurement import (
 from tidegate.observed import Measured, Object
 from tidegate.resources.sidecar import INTERNAL_PORT, SIDECAR_METRICS_PATH, TrafficClass
 from tidegate.runtime.cache import Key
+from tidegate.runtime.pages import PageError, Pages
 from tidegate.runtime.queue import KeyedQueue
 
 log: Final = structlog.get_logger(__name__)
@@ -44,7 +43,6 @@ T = TypeVar("T")
 READ_TIMEOUT_S: Final = 1.0
 READS_AT_ONCE: Final = 128
 """Over all rollouts."""
-MAX_PAGE_BYTES: Final = 1 << 20
 # Only what is evidence, and only what was ever used: a fifth of the page.
 PAGE: Final = (
     f"{SIDECAR_METRICS_PATH}?usedonly&filter="
@@ -126,49 +124,28 @@ def pods_at(pods: Iterable[Object], revisions: Iterable[str]) -> list[PodAt]:
 
 
 class Sidecars:
-    """The pods themselves: each one's statistics page, on connections that are kept."""
+    """The pods themselves: each one's statistics page."""
 
     def __init__(self, timeout_s: float = READ_TIMEOUT_S) -> None:
-        self._timeout_s = timeout_s
-        self._session: aiohttp.ClientSession | None = None
+        self._pages = Pages(PAGE, timeout_s)
 
     async def read(self, pod: PodAt, at_s: Callable[[], float]) -> Reading:
         """See `Source.read`."""
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
-                timeout=aiohttp.ClientTimeout(total=self._timeout_s),
-                # Pods are asked by address, never by way of somebody else.
-                trust_env=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        url = URL(f"http://{pod.address}{PAGE}", encoded=True)
         try:
-            async with self._session.get(url, allow_redirects=False) as response:
-                if response.status != 200:
-                    raise ReadError(f"status {response.status}")
-                body = await response.content.read(MAX_PAGE_BYTES)
-                while chunk := await response.content.read(MAX_PAGE_BYTES):
-                    body += chunk
-                    if len(body) > MAX_PAGE_BYTES:
-                        raise ReadError("the page is too long")
+            page = await self._pages.get(pod.address)
             return read_page(
-                body.decode("utf-8", "replace"),
+                page.decode("utf-8", "replace"),
                 pod=pod.uid,
                 revision=pod.revision,
                 at_s=at_s(),
                 name=pod.name,
             )
-        except TimeoutError:
-            raise ReadError(f"no answer within {self._timeout_s:g} s") from None
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise ReadError(str(error) or repr(error)) from error
+        except (PageError, ValueError) as error:
+            raise ReadError(str(error)) from error
 
     async def close(self) -> None:
         """See `Source.close`."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        self._pages.close()
 
 
 @dataclass
@@ -192,6 +169,7 @@ class _Live:
         all_read_at: when every pod of the canary was last read.
         rates: seconds and client requests of recent looks.
         loads: seconds and requests in flight a stable pod of recent looks.
+        silent: pods of the canary have not been read for long.
         problems: by UID, why a pod was not read at the last look.
     """
 
@@ -211,6 +189,7 @@ class _Live:
     all_read_at: float | None = None
     rates: deque[tuple[float, int]] = field(default_factory=deque)
     loads: deque[tuple[float, float]] = field(default_factory=deque)
+    silent: bool = False
     problems: dict[str, str] = field(default_factory=dict)
 
 
@@ -345,14 +324,6 @@ class Measurer:
             try:
                 reading = await self._source.read(pod, self._now_s)
             except ReadError as error:
-                if pod.uid not in live.problems:
-                    log.info(
-                        "not read",
-                        modeldeployment=str(live.key),
-                        pod=pod.name,
-                        address=pod.address,
-                        problem=str(error),
-                    )
                 live.problems[pod.uid] = str(error)
                 return None
         live.problems.pop(pod.uid, None)
@@ -409,10 +380,25 @@ class Measurer:
             in_flight_per_pod=_in_flight_per_pod(live, block, readings),
             state=live.evidence.dump(),
         )
-        silent = any(now - _last_read(live, p) > UNREAD_S for p in missing)
-        self._wake(live, live.measured, silent=silent)
+        silent = [p for p in missing if now - _last_read(live, p) > UNREAD_S]
+        if bool(silent) != live.silent:
+            live.silent = bool(silent)
+            self._tell_silence(live, silent)
+        self._wake(live, live.measured)
 
-    def _wake(self, live: _Live, measured: Measured, *, silent: bool) -> None:
+    @staticmethod
+    def _tell_silence(live: _Live, silent: Sequence[PodAt]) -> None:
+        if not silent:
+            log.info("pods are read again", modeldeployment=str(live.key))
+            return
+        log.warning(
+            "pods cannot be read",
+            modeldeployment=str(live.key),
+            problems={p.name: live.problems.get(p.uid, "") for p in silent[:3]},
+            pods=len(silent),
+        )
+
+    def _wake(self, live: _Live, measured: Measured) -> None:
         told = live.woken_by
         judgement = measured.judgement
         carries = judgement.carries
@@ -430,7 +416,7 @@ class Measurer:
             proven=judgement.proven,
             hanging=measured.hanging,
             read=measured.read_at is not None,
-            silent=silent,
+            silent=live.silent,
             carries=carries,
             mirrored=mirrored,
         )
