@@ -377,21 +377,28 @@ class _Composer(Scene):
         return Annotate(Ref("apps/v1", "ControllerRevision", revision.name), {key: value})
 
     def _taken_out(self) -> Iterable[Action]:
-        """Pods whose golden answers are wrong get no traffic."""
+        """Pods whose golden answers are wrong get no traffic.
+
+        Only beside a sibling whose answers are right: where all of a revision's pods are wrong
+        alike, the expected answers may be. For a canary that is a reason to roll back; what serves
+        goes on serving.
+        """
         if self.spec.golden_requests is None:
             return
-        for pod in self.observed.pods:
-            meta = pod["metadata"]
-            result = self.measurements.golden.get(meta["uid"])
-            if result is None or result.passed or meta.get("deletionTimestamp"):
+        results = self.measurements.golden
+        for revision in self.known.values():
+            pods = self.pods(revision)
+            found = {p["metadata"]["uid"]: results.get(p["metadata"]["uid"]) for p in pods}
+            if not any(r is not None and r.passed for r in found.values()):
                 continue
-            if (meta.get("labels") or {}).get(SERVING_LABEL) == "true":
-                yield TakeOut(meta["name"], meta["uid"], f"WrongAnswers: {result.message}")
-                yield Event(
-                    "Warning",
-                    "WrongAnswers",
-                    f"pod {meta['name']} gets no more traffic: {result.message}",
-                )
+            for pod in pods:
+                meta, result = pod["metadata"], found[pod["metadata"]["uid"]]
+                if result is None or result.passed or meta.get("deletionTimestamp"):
+                    continue
+                if (meta.get("labels") or {}).get(SERVING_LABEL) == "true":
+                    text = f"pod {meta['name']} gets no more traffic: {result.message}"
+                    yield TakeOut(meta["name"], meta["uid"], f"WrongAnswers: {result.message}")
+                    yield Event("Warning", "WrongAnswers", text)
 
     # What the ModelDeployment needs.
 
