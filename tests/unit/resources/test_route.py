@@ -58,7 +58,9 @@ def filters(rule: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-shares = st.integers(0, 100_000).map(lambda n: n / 100_000)
+shares = st.one_of(st.sampled_from([0, 100_000]), st.integers(0, 100_000)).map(
+    lambda n: n / 100_000
+)
 splits = st.builds(
     lambda canary, weight, mirror: Split(
         "s", "c" if canary else None, weight if canary else 0.0, mirror if canary else 0.0
