@@ -286,7 +286,7 @@ def _watch(client: "Client", namespace: str, name: str) -> None:
                 last = told
             time.sleep(look())
     with Live(
-        picture(), console=_console(), auto_refresh=False, vertical_overflow="visible"
+        picture(), console=_console(), auto_refresh=False, vertical_overflow="ellipsis"
     ) as live:
         wait_s = POLL_S
         while True:
