@@ -1,15 +1,18 @@
 """The peers' rules, on counts that a reader can follow."""
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from e2e.bench.peer_rules import Argo, Flagger, PeerEnded, Take
+
+Counts = npt.NDArray[np.int64]
 
 
 def steady(rate: int, failing: int, seen: list[float] | None = None) -> Take:
     """So many requests each second, and so many of them fail, whatever the weight."""
 
-    def take(seconds: int, weight: float) -> tuple[np.ndarray, np.ndarray]:
+    def take(seconds: int, weight: float) -> tuple[Counts, Counts]:
         if seen is not None:
             seen.append(weight)
         return np.full(seconds, rate), np.full(seconds, failing)
@@ -29,7 +32,9 @@ STEPS = ((0.05, 60), (0.5, 60))
         (12, 1, PeerEnded(False, 120, 120)),  # the steps run out: promoted
     ],
 )
-def test_argo_aborts_after_more_failed_measurements_than_the_limit(limit, failing, ended) -> None:
+def test_argo_aborts_after_more_failed_measurements_than_the_limit(
+    limit: int, failing: int, ended: PeerEnded
+) -> None:
     assert Argo(STEPS, 10, 10, limit).play(steady(10, failing)) == ended
 
 
@@ -51,7 +56,7 @@ def test_flagger_raises_the_weight_with_each_check_that_holds() -> None:
 
 
 @pytest.mark.parametrize(("rate", "failing"), [(10, 1), (0, 0)], ids=["failing", "no values"])
-def test_flagger_rolls_back_one_run_after_the_threshold(rate, failing) -> None:
+def test_flagger_rolls_back_one_run_after_the_threshold(rate: int, failing: int) -> None:
     weights: list[float] = []
     ended = Flagger(60, 60, 2, 0.1, 0.5).play(steady(rate, failing, weights))
     assert ended == PeerEnded(True, 180, 180 * failing)

@@ -10,6 +10,7 @@ from e2e.bench.verdict_simulation import (
     LEAST_LOG,
     TARGET_MS,
     Burst,
+    Counts,
     Side,
     Sums,
     Traffic,
@@ -31,7 +32,7 @@ def world(traffic: Traffic, seed: int = 1) -> World:
     return World(traffic, np.random.default_rng(seed))
 
 
-def share(counts: np.ndarray, of: np.ndarray) -> float:
+def share(counts: Counts, of: Counts) -> float:
     return float(counts.sum() / of.sum())
 
 
@@ -78,15 +79,16 @@ def test_blocks_lose_nothing() -> None:
     for merge in (False, True):
         found = list(blocks(canary, stable, merge))
         assert found[-1][0] == 300
-        for pick, side in ((lambda b: b.canary, canary), (lambda b: b.stable, stable)):
-            assert sum(pick(b).requests for _, _, b in found) == side.requests.sum()
-            assert sum(pick(b).failed for _, _, b in found) == side.failed.sum()
+        ours, theirs = [b.canary for _, _, b in found], [b.stable for _, _, b in found]
+        for tallies, side in ((ours, canary), (theirs, stable)):
+            assert sum(t.requests for t in tallies) == side.requests.sum()
+            assert sum(t.failed for t in tallies) == side.failed.sum()
         for _, loud, block in found:
             assert loud == bool(block.canary.failed or block.canary.slow)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_merging_quiet_seconds_changes_no_outcome(seed) -> None:
+def test_merging_quiet_seconds_changes_no_outcome(seed: int) -> None:
     for traffic in (replace(GOOD, rate=10.0), replace(GOOD, rate=10.0, canary_errors=0.1)):
         one, other = (
             play(world(traffic, seed), objective(0.05), merge=merge, bake_s=60)
@@ -149,7 +151,7 @@ def test_a_single_test_counts_the_canarys_requests() -> None:
     ("count", "runs", "low", "high"),
     [(0, 20_000, 0.0, 0.000184), (5, 100, 0.0164, 0.1128), (10, 10, 0.6915, 1.0)],
 )
-def test_clopper_pearson(count, runs, low, high) -> None:
+def test_clopper_pearson(count: int, runs: int, low: float, high: float) -> None:
     found = clopper_pearson(count, runs)
     assert found.share == count / runs
     assert found.low == pytest.approx(low, abs=1e-4)
