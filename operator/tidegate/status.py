@@ -32,7 +32,7 @@ from tidegate.record import Phase, Record
 from tidegate.resources.meta import selector
 from tidegate.resources.services import HTTP_PORT
 from tidegate.revision import Revision
-from tidegate.rollout import LIVE, REFRESH_S, Course, evidence_of
+from tidegate.rollout import LIVE, REFRESH_S, Course, evidence_of, percent
 from tidegate.scaling import Replicas
 
 MAX_MESSAGE: Final = 1024
@@ -336,11 +336,6 @@ def _numbers(evidence: Mapping[str, Any]) -> str:
         f"{e.get('test')}: {e.get('canary')} ({e.get('observed')}) against {e.get('bound')}{stable}"
         f"; e-value {e.get('evidence')}, needed {e.get('needed')}"
     )
-
-
-def percent(share: float) -> str:
-    """A share of 0 to 1 for people, three significant digits."""
-    return f"{share * 100:.3g}%"
 
 
 def invalid(deployment: Object, verdicts: Sequence[Verdict], now: datetime) -> dict[str, Any]:

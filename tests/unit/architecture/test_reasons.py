@@ -13,7 +13,7 @@ PACKAGE = ROOT / "operator" / "tidegate"
 PAGE = ROOT / "docs" / "operations" / "troubleshooting.md"
 POSITION = {
     **{"Finding": 2, "Verdict": 2, "CannotBeBornError": 0, "Failure": 2},
-    **{"_hold": 1, "_rolled_back": 1},
+    **{"hold": 1, "rolled_back": 1},
 }
 """Which argument of these is a reason."""
 PASSED_ON = {
@@ -48,7 +48,11 @@ def reasons_in(path: Path) -> Iterator[str]:
 
 
 def in_code() -> set[str]:
-    found = {r for path in sorted(PACKAGE.glob("*.py")) for r in reasons_in(path)}
+    found = {
+        r
+        for path in sorted([*PACKAGE.glob("*.py"), *PACKAGE.glob("rollout/*.py")])
+        for r in reasons_in(path)
+    }
     # A refinement of another reason says that reason to the outside.
     found |= {"RolledBack", *rollout.TEST_REASONS.values()}
     # Of a placement, handed on as a hold.

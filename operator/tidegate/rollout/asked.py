@@ -1,0 +1,78 @@
+"""Verbs: what a person asked for, handled once."""
+
+from dataclasses import replace
+
+from tidegate.record import Phase, Record
+from tidegate.rollout.state import (
+    LIVE,
+    Course,
+    Situation,
+    by_steps,
+    carries,
+    enter,
+    rolled_back,
+    start,
+)
+from tidegate.rollout.trial import switch, to_step
+from tidegate.verbs import Verb
+
+
+def asked(s: Situation) -> Course:
+    """Handle a request, once: its id stands in the record from then on."""
+    assert s.request is not None
+    request = s.request
+    record = replace(s.record, request=request.id)
+    handled = replace(s, record=record)
+    live = record.phase in LIVE and record.canary == s.target
+    meant = request.revision
+    by = f"{request.verb} by {request.user}"
+    if meant and request.verb not in (Verb.UNDO, Verb.RESTART) and meant != s.target:
+        return _refused(record, f"{by}: revision {meant} is not the one on trial ({s.target})")
+    match request.verb:
+        case Verb.PAUSE | Verb.RESUME:
+            paused = request.verb is Verb.PAUSE
+            return _granted(replace(record, paused=paused), by)
+        case Verb.ABORT if live and record.stable:
+            return rolled_back(handled, "Aborted", by)
+        case Verb.PROMOTE if live and record.stable and record.phase is not Phase.BAKING:
+            if not carries(s, 1.0):
+                return _refused(record, f"{by}: its pods cannot carry all of the traffic yet")
+            record = replace(
+                record, phase=Phase.BAKING, weight=1.0, mirror=0.0, step=None, evidence={}
+            )
+            return enter(handled, record, by, event="Promoted")
+        case Verb.SKIP_STEP if live and record.stable and by_steps(s):
+            following = -1 if record.step is None else record.step
+            if record.phase not in (Phase.MIRRORING, Phase.CANARY):
+                return _refused(record, f"{by}: it is {record.phase}, not at a step")
+            if following + 1 < len(s.spec.rollout.steps):
+                return _moved(record, by, to_step(handled, following + 1))
+            return _moved(record, by, switch(handled))
+        case Verb.RETRY if s.failed is not None and not live:
+            started = start(handled)
+            granted = ("Normal", "RequestGranted", by)
+            return replace(started, forgive=True, told=(granted, *started.told))
+        case Verb.UNDO if s.undo_to:
+            return _granted(replace(record, target=s.undo_to, target_for=s.target_for), by)
+        case Verb.RESTART:
+            # The plan has made the new revision, which is the target already.
+            return _granted(record, by)
+    why = {
+        Verb.RETRY: f"revision {s.target} has not failed",
+        Verb.UNDO: "there is no such kept revision to go back to",
+    }.get(request.verb, f"no rollout is under way ({record.phase})")
+    return _refused(record, f"{by}: {why}")
+
+
+def _granted(record: Record, by: str) -> Course:
+    return Course(record, told=(("Normal", "RequestGranted", by),), again_after_s=0.0)
+
+
+def _refused(record: Record, message: str) -> Course:
+    return Course(record, told=(("Warning", "RequestRefused", message),), again_after_s=0.0)
+
+
+def _moved(before: Record, by: str, found: Course) -> Course:
+    if replace(found.record, since=before.since) == before:
+        return _refused(found.record, f"{by}: {found.message}")
+    return replace(found, told=(("Normal", "RequestGranted", by), *found.told))
