@@ -83,7 +83,7 @@ def test_two_failures_of_two_are_enough_for_a_false_alarm_rate_of_a_thousandth()
 # Median requests until the evidence reaches 1000, times 1.2: tests in the literature's simulations.
 @pytest.mark.parametrize(
     ("share", "most", "runs"),
-    [(0.02, 1.2 * 2575, 40), (0.05, 1.2 * 201, 200), (0.1, 1.2 * 52, 300), (1.0, 2, 1)],
+    [(0.02, 1.2 * 2575, 25), (0.05, 1.2 * 201, 120), (0.1, 1.2 * 52, 300), (1.0, 2, 1)],
 )
 def test_how_many_requests_it_takes(share: float, most: float, runs: int) -> None:
     def run(failures: Callable[[int, float], int]) -> int:

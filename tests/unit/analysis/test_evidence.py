@@ -228,7 +228,7 @@ def test_a_canary_that_fails_like_stable_is_not_to_blame() -> None:
 def test_an_incident_of_both_is_no_ones_fault_when_it_is_over() -> None:
     evidence = Evidence(ERRORS_ONLY)
     incident = [block(tally(10, 5), tally(190, 95))] * 5
-    for each in [*[STABLE_ONLY] * 300, *[GOOD] * 20, *incident, *[GOOD] * 3000]:
+    for each in [*[STABLE_ONLY] * 100, *[GOOD] * 20, *incident, *[GOOD] * 1000]:
         evidence.observe(each)
         assert evidence.judge().bad is None
     assert evidence.judge().proven
@@ -320,7 +320,7 @@ def test_few_canary_requests_wait_for_stables_next_one() -> None:
 def test_false_alarms_of_good_versions_stay_within_the_budget() -> None:
     objective = replace(OBJECTIVE, false_rollback_rate=0.1)
     alarms = 0
-    for seed in range(40):
+    for seed in range(30):
         source = random.Random(seed)
 
         def side(requests: int, source: random.Random = source) -> Tally:
@@ -329,12 +329,12 @@ def test_false_alarms_of_good_versions_stay_within_the_budget() -> None:
             return tally(requests, failed, slow=slow, slower=(requests, median, slow, slow, 0))
 
         evidence = Evidence(objective)
-        for _ in range(150):
+        for _ in range(100):
             evidence.observe(block(side(4), side(16)))
         judgement = evidence.judge()
         alarms += judgement.bad is not None or judgement.worse is not None
-    # At most 10 % of 40; 9 or more would have a chance of 2 %.
-    assert alarms < 9
+    # At most 10 % of 30; 7 or more would have a chance of 3 %.
+    assert alarms < 7
 
 
 def test_evidence_of_clustered_requests_is_divided_by_their_size() -> None:
@@ -344,7 +344,7 @@ def test_evidence_of_clustered_requests_is_divided_by_their_size() -> None:
 
     alarms = 0
     objective = replace(ERRORS_ONLY, false_rollback_rate=0.1)
-    for seed in range(40):
+    for seed in range(30):
         source = random.Random(seed)
         evidence = Evidence(objective)
         for _ in range(120):
@@ -365,8 +365,12 @@ def test_clusters_seen_later_only_lower_the_evidence() -> None:
         evidence.observe(each)
         after = evidence.judge().results[0]
         assert after.tempering >= before.tempering
-    assert after.tempering > 5.0
+    highest = after.tempering
+    assert highest > 5.0
     assert after.evidence < 20.0
+    for _ in range(40):
+        evidence.observe(block(Tally(100, 1), Tally(100, 1)))
+    assert evidence.judge().results[0].tempering == highest
 
 
 # Kept
@@ -386,7 +390,7 @@ TALLIES = st.builds(
 BLOCKS = st.lists(st.builds(block, TALLIES, TALLIES), max_size=12)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(blocks=BLOCKS, cut=st.integers(0, 12))
 def test_a_state_that_was_kept_judges_the_same(blocks: list[Block], cut: int) -> None:
     whole, part = Evidence(OBJECTIVE), Evidence(OBJECTIVE)
@@ -468,7 +472,7 @@ def test_a_damaged_text_never_raises(damage: list[tuple[int, int]]) -> None:
 # Whatever comes in
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(blocks=BLOCKS)
 def test_verdicts_agree_with_themselves(blocks: list[Block]) -> None:
     evidence = Evidence(OBJECTIVE)
@@ -495,7 +499,7 @@ def test_verdicts_agree_with_themselves(blocks: list[Block]) -> None:
             assert judgement.bad.consequence is Consequence.ROLL_BACK
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(blocks=BLOCKS, at=st.integers(0, 11))
 def test_one_failure_more_never_speaks_for_the_canary(blocks: list[Block], at: int) -> None:
     if at >= len(blocks) or blocks[at].canary.failed >= blocks[at].canary.requests:

@@ -25,7 +25,7 @@ def seasoned(source: random.Random) -> LatencyComparison:
 # Median canary requests until the evidence reaches 1000, at 10 % weight, times 1.2.
 @pytest.mark.parametrize(
     ("factor", "most", "runs"),
-    [(1.1, 1.2 * 2480, 10), (1.5, 1.2 * 123, 60), (2.0, 1.2 * 54, 100), (4.0, 1.2 * 15, 100)],
+    [(1.1, 1.2 * 2480, 5), (1.5, 1.2 * 123, 40), (2.0, 1.2 * 54, 100), (4.0, 1.2 * 15, 100)],
 )
 def test_how_many_requests_it_takes(factor: float, most: float, runs: int) -> None:
     lengths = []

@@ -35,7 +35,7 @@ def test_independent_requests_count_in_full(share: float, requests: int) -> None
 
 # A cluster that takes 12 of the 32 blocks of the longest level is often cut in two.
 @pytest.mark.parametrize(("spread", "least"), [(1, 0.7), (4, 0.6), (12, 0.4)])
-@pytest.mark.parametrize("share", [0.02, 0.2])
+@pytest.mark.parametrize("share", [0.02, 0.2, 0.7])
 def test_the_size_of_clusters_is_found(share: float, spread: int, least: float) -> None:
     found = sorted(
         clustered(seed, size=10, share=share, blocks=600, clusters=5, spread=spread).exponent()
