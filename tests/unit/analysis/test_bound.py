@@ -128,4 +128,4 @@ def test_the_interval_holds_what_was_observed(requests: float, part: float, alph
 
 def test_without_requests_nothing_is_known() -> None:
     assert (lower(0, 0, 0.05), upper(0, 0, 0.05)) == (0.0, 1.0)
-    assert log_evidence(0, 0, 0.01) == (pytest.approx(0.0), pytest.approx(0.0))
+    assert log_evidence(0, 0, 0.01) == pytest.approx((0.0, 0.0))

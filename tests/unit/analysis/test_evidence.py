@@ -204,12 +204,17 @@ def test_worse_than_stable_does_what_is_configured() -> None:
     }
 
 
-@pytest.mark.parametrize("kind", ["client_errors", "given_up"])
-def test_requests_blamed_on_the_client_are_compared_with_stable(kind: str) -> None:
-    bad = judged(OBJECTIVE, *[block(tally(10, **{kind: 5}), tally(190))] * 3).bad
+@pytest.mark.parametrize(("client_errors", "given_up"), [(1, 0), (0, 1)])
+def test_requests_blamed_on_the_client_are_compared_with_stable(
+    client_errors: int, given_up: int
+) -> None:
+    def some(requests: int, times: int) -> Tally:
+        return tally(requests, client_errors=times * client_errors, given_up=times * given_up)
+
+    bad = judged(OBJECTIVE, *[block(some(10, 5), tally(190))] * 3).bad
     assert bad is not None
     assert bad.test is Test.CLIENT_ERRORS
-    usual = judged(OBJECTIVE, *[block(tally(10, **{kind: 1}), tally(190, **{kind: 19}))] * 60)
+    usual = judged(OBJECTIVE, *[block(some(10, 1), some(190, 19))] * 60)
     assert usual.bad is None
     assert usual.proven
 
@@ -354,7 +359,7 @@ def test_evidence_of_clustered_requests_is_divided_by_their_size() -> None:
         judgement = evidence.judge()
         assert 5.0 <= judgement.results[0].tempering <= 25.0
         alarms += judgement.bad is not None
-    assert alarms < 9
+    assert alarms < 7
 
 
 def test_clusters_seen_later_only_lower_the_evidence() -> None:
