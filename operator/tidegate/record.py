@@ -49,6 +49,7 @@ class Record:
         gave_way: stable pods that gave way to canary pods in this rollout.
         gave_way_at: when the last one did, RFC 3339.
         paused: a verb paused it.
+        forced: who asked for promotion whatever the evidence says; empty: nobody.
         target: hash of a revision that a verb (undo, restart) asked for in place of the spec's;
             empty: the spec's.
         target_for: hash of the spec's shape for which `target` holds.
@@ -70,6 +71,7 @@ class Record:
     gave_way: int = 0
     gave_way_at: str = ""
     paused: bool = False
+    forced: str = ""
     target: str = ""
     target_for: str = ""
     request: str = ""

@@ -8,8 +8,6 @@ from tidegate.rollout.state import (
     Course,
     Situation,
     by_steps,
-    carries,
-    enter,
     rolled_back,
     start,
 )
@@ -35,12 +33,8 @@ def asked(s: Situation) -> Course:
         case Verb.ABORT if live and record.stable:
             return rolled_back(handled, "Aborted", by)
         case Verb.PROMOTE if live and record.stable and record.phase is not Phase.BAKING:
-            if not carries(s, 1.0):
-                return _refused(record, f"{by}: its pods cannot carry all of the traffic yet")
-            record = replace(
-                record, phase=Phase.BAKING, weight=1.0, mirror=0.0, step=None, evidence={}
-            )
-            return enter(handled, record, by, event="Promoted")
+            # As soon as its pods can carry all of the traffic.
+            return _granted(replace(record, forced=by), by)
         case Verb.SKIP_STEP if live and record.stable and by_steps(s):
             following = -1 if record.step is None else record.step
             if record.phase not in (Phase.MIRRORING, Phase.CANARY):
@@ -50,7 +44,7 @@ def asked(s: Situation) -> Course:
             return _moved(record, by, switch(handled))
         case Verb.RETRY if s.failed is not None and not live:
             started = start(handled)
-            granted = ("Normal", "RequestGranted", by)
+            granted = ("Normal", "RequestGranted", _told(by, record))
             return replace(started, forgive=True, told=(granted, *started.told))
         case Verb.UNDO if s.undo_to:
             return _granted(replace(record, target=s.undo_to, target_for=s.target_for), by)
@@ -65,14 +59,22 @@ def asked(s: Situation) -> Course:
 
 
 def _granted(record: Record, by: str) -> Course:
-    return Course(record, told=(("Normal", "RequestGranted", by),), again_after_s=0.0)
+    return Course(
+        record, told=(("Normal", "RequestGranted", _told(by, record)),), again_after_s=0.0
+    )
 
 
 def _refused(record: Record, message: str) -> Course:
-    return Course(record, told=(("Warning", "RequestRefused", message),), again_after_s=0.0)
+    told = (("Warning", "RequestRefused", _told(message, record)),)
+    return Course(record, told=told, again_after_s=0.0)
+
+
+def _told(message: str, record: Record) -> str:
+    """With the id, since the same event twice is told once."""
+    return f"{message} (request {record.request})"
 
 
 def _moved(before: Record, by: str, found: Course) -> Course:
     if replace(found.record, since=before.since) == before:
         return _refused(found.record, f"{by}: {found.message}")
-    return replace(found, told=(("Normal", "RequestGranted", by), *found.told))
+    return replace(found, told=(("Normal", "RequestGranted", _told(by, before)), *found.told))

@@ -189,7 +189,7 @@ def by_steps(s: Situation) -> bool:
 
 def next_weight(spec: Spec, record: Record, *, stepwise: bool) -> float:
     """The weight that the canary is to carry next."""
-    if not stepwise or record.phase is Phase.BAKING:
+    if not stepwise or record.phase is Phase.BAKING or record.forced:
         return 1.0
     steps = weights(spec)
     return steps[0] if record.step is None else steps[min(record.step + 1, len(steps) - 1)]
@@ -289,6 +289,7 @@ def stopped(s: Situation, phase: Phase, reason: str, message: str) -> Record:
         message=message,
         evidence={},
         past={},
+        forced="",
         # What a verb asked for came to its end with this.
         target="",
         target_for="",
@@ -310,6 +311,7 @@ def ended(s: Situation, message: str) -> Course:
             weight=0.0,
             mirror=0.0,
             step=None,
+            forced="",
             since=stamp(s.now),
         ),
         message=record.message,

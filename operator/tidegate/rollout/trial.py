@@ -44,6 +44,8 @@ def trial(s: Situation) -> Course:
         return against
     if not s.record.stable:
         return _first(s)
+    if s.record.forced and s.record.phase is not Phase.BAKING:
+        return _forced(s)
     if s.spec.rollout.paused or s.record.paused:
         how = "rollout.paused is true" if s.spec.rollout.paused else "a request paused it"
         return hold(s, "Paused", f"{how}; it is still rolled back if it turns out to be bad")
@@ -285,6 +287,14 @@ def switch(s: Situation) -> Course:
         s.record, phase=Phase.BAKING, weight=1.0, mirror=0.0, step=None, evidence=evidence
     )
     return enter(s, record, message, event="Promoted")
+
+
+def _forced(s: Situation) -> Course:
+    """Promoted by hand: as soon as its pods can carry it, past evidence, gates and pause."""
+    if not s.pinned or not carries(s, 1.0):
+        return _short(s, 1.0)
+    record = replace(s.record, phase=Phase.BAKING, weight=1.0, mirror=0.0, step=None, evidence={})
+    return enter(s, record, s.record.forced, event="Promoted")
 
 
 def _baking(s: Situation) -> Course:
