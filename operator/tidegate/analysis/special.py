@@ -54,24 +54,26 @@ def log_tails(a: float, b: float, x: float) -> tuple[float, float]:
         return -inf, 0.0
     if x >= 1.0:
         return 0.0, -inf
-    upwards = x * (a + b + 2.0) > a + 1.0
-    small = _log_lower(b, a, 1.0 - x, x) if upwards else _log_lower(a, b, x, 1.0 - x)
+    if a >= _QUADRATURE_FROM and b >= _QUADRATURE_FROM:
+        upwards = x * (a + b - 2.0) > a - 1.0  # beyond the mode
+        tail = _integral
+    else:
+        upwards = x * (a + b + 2.0) > a + 1.0  # where the continued fraction is the shorter one
+        tail = _fraction
+    small = tail(b, a, 1.0 - x, x) if upwards else tail(a, b, x, 1.0 - x)
     rest = log1p(-exp(small)) if small < 0.0 else -inf
     return (rest, small) if upwards else (small, rest)
 
 
-def _log_lower(a: float, b: float, x: float, y: float) -> float:
-    """Logarithm of I_x(a, b) where x is not above the mean by much; y = 1 - x."""
-    if a >= _QUADRATURE_FROM and b >= _QUADRATURE_FROM:
-        slope = (a - 1.0) / x - (b - 1.0) / y
-        if slope > 0.0:
-            return _log_lower_integral(a, b, x, y, slope)
-    front = a * log(x) + b * log1p(-x) - log_beta(a, b)
+def _fraction(a: float, b: float, x: float, y: float) -> float:
+    """Logarithm of I_x(a, b), x not above the mean by much; y = 1 - x."""
+    front = a * log(x) + b * log(y) - log_beta(a, b)
     return front - log(a) + log(_continued_fraction(a, b, x))
 
 
-def _log_lower_integral(a: float, b: float, x: float, y: float, slope: float) -> float:
-    """The same by Gauss-Legendre quadrature from `x` downwards, scaled by the density at `x`."""
+def _integral(a: float, b: float, x: float, y: float) -> float:
+    """The same, x not above the mode: quadrature from `x` down, scaled by the density at `x`."""
+    slope = max((a - 1.0) / x - (b - 1.0) / y, 0.0)
     curvature = (a - 1.0) / (x * x) + (b - 1.0) / (y * y)
     width = 2.0 * _DECAY / (slope + sqrt(slope * slope + 2.0 * _DECAY * curvature))
     width = min(width, x)
@@ -80,7 +82,7 @@ def _log_lower_integral(a: float, b: float, x: float, y: float, slope: float) ->
     total = 0.0
     for node, weight in _RULE:
         total += weight * exp(a1 * log1p(node * down) + b1 * log1p(node * up))
-    return a1 * log(x) + b1 * log1p(-x) - log_beta(a, b) + log(total * width)
+    return a1 * log(x) + b1 * log(y) - log_beta(a, b) + log(total * width)
 
 
 def _continued_fraction(a: float, b: float, x: float) -> float:
