@@ -121,8 +121,8 @@ _GRPC_CLIENT_ERRORS: Final = frozenset({3, 5, 6, 7, 9, 11, 16})
 OUT_OF_RANGE, UNAUTHENTICATED."""
 _HTTP_CLIENT_GONE: Final = 499
 
-_Meaning = tuple[tuple[int, ...], int | None]
-"""Places in the flat list of counters, or, with a latency bound in ms, the class it belongs to."""
+_Meaning = tuple[tuple[int, ...], tuple[int, int] | None]
+"""Places in the flat list of counters; or, for a bucket, its class and latency bound in ms."""
 # What a sample's name and labels mean: the same few hundred texts on every page of every pod.
 _meanings: dict[str, _Meaning | None] = {}
 _MEANINGS_KEPT: Final = 20_000
@@ -174,16 +174,15 @@ def read_samples(
             meaning = _remember(key)
         if meaning is None:
             continue
-        places, edge = meaning
+        places, bucket = meaning
         try:
             number = int(value)
         except ValueError:
             number = _whole(key, value)
         if number < 0:
             raise ValueError(f"{key} is {value}: a counter is never negative")
-        if edge is not None:
-            at = (places[0], edge)
-            faster[at] = faster.get(at, 0) + number
+        if bucket is not None:
+            faster[bucket] = faster.get(bucket, 0) + number
         elif places[0] == _UPTIME:
             uptime_s = float(number)
         else:
@@ -255,7 +254,7 @@ def _meaning(key: str) -> _Meaning | None:
             edge = edge_ms(float(labels["le"]))
         except (KeyError, ValueError):
             return None
-        return None if edge is None else ((number,), edge)
+        return None if edge is None else ((), (number, edge))
     outcome = None
     if protocol is Protocol.HTTP and name == "upstream_rq":
         outcome = _http_outcome(labels.get("envoy_response_code", ""))

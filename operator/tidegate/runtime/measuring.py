@@ -57,6 +57,8 @@ UNREAD_S: Final = 5.0
 """So long without an answer is worth a word; before, the pod may just be starting or leaving."""
 OTHER_SOURCE_EVERY_S: Final = 5.0
 RATE_OVER_S: Final = 30.0
+DUMP_EVERY_S: Final = 5.0
+"""The evidence is written down when there is news, and so often; status has it more seldom."""
 CARRIES_STEP: Final = 0.05
 MIRRORED_STEP: Final = 50
 
@@ -169,6 +171,7 @@ class _Live:
         all_read_at: when every pod of the canary was last read.
         rates: seconds and client requests of recent looks.
         loads: seconds and requests in flight a stable pod of recent looks.
+        dumped_at: when the evidence was last written down.
         silent: pods of the canary have not been read for long.
         problems: by UID, why a pod was not read at the last look.
     """
@@ -189,6 +192,7 @@ class _Live:
     all_read_at: float | None = None
     rates: deque[tuple[float, int]] = field(default_factory=deque)
     loads: deque[tuple[float, float]] = field(default_factory=deque)
+    dumped_at: float = 0.0
     silent: bool = False
     problems: dict[str, str] = field(default_factory=dict)
 
@@ -378,13 +382,15 @@ class Measurer:
             mirrored=(before.mirrored if before else 0) + block.mirrored,
             arrivals_per_s=_arrivals_per_s(live, block, first=before is None),
             in_flight_per_pod=_in_flight_per_pod(live, block, readings),
-            state=live.evidence.dump(),
+            state=before.state if before else "",
         )
         silent = [p for p in missing if now - _last_read(live, p) > UNREAD_S]
         if bool(silent) != live.silent:
             live.silent = bool(silent)
             self._tell_silence(live, silent)
-        self._wake(live, live.measured)
+        if self._wake(live, live.measured) or now - live.dumped_at >= DUMP_EVERY_S:
+            live.dumped_at = now
+            live.measured = replace(live.measured, state=live.evidence.dump())
 
     @staticmethod
     def _tell_silence(live: _Live, silent: Sequence[PodAt]) -> None:
@@ -398,7 +404,8 @@ class Measurer:
             pods=len(silent),
         )
 
-    def _wake(self, live: _Live, measured: Measured) -> None:
+    def _wake(self, live: _Live, measured: Measured) -> bool:
+        """Wake the reconciler if there is something new. Returns whether there was."""
         told = live.woken_by
         judgement = measured.judgement
         carries = judgement.carries
@@ -420,9 +427,11 @@ class Measurer:
             carries=carries,
             mirrored=mirrored,
         )
-        if signal != told:
-            live.woken_by = signal
-            self._queue.add(live.key, urgent=True)
+        if signal == told:
+            return False
+        live.woken_by = signal
+        self._queue.add(live.key, urgent=True)
+        return True
 
 
 def _same_rollout(one: Measure, other: Measure) -> bool:

@@ -13,12 +13,14 @@ from aiohttp import web
 from tests.unit.measurement.pages import Cluster, page
 from tests.unit.runtime.fakes import Clock
 from tidegate.actions import Measure
+from tidegate.analysis.evidence import Evidence
 from tidegate.analysis.judgement import Objective, Test
 from tidegate.api.names import REVISION_LABEL
 from tidegate.measurement import Reading, read_page
 from tidegate.observed import Measured
 from tidegate.runtime.cache import Key
 from tidegate.runtime.measuring import (
+    DUMP_EVERY_S,
     MIRRORED_STEP,
     OTHER_SOURCE_EVERY_S,
     PAGE,
@@ -440,6 +442,20 @@ async def test_evidence_goes_on_after_a_restart_of_the_operator(world: World) ->
     assert second is not None
     assert second.judgement.requests == 101
     await again.measurer.stop()
+
+
+async def test_the_evidence_is_written_down_without_news_too(world: World) -> None:
+    world.measurer.want(KEY, MEASURE, BOTH)
+    await world.look()
+    world.pods.served("c", 2000)
+    await world.seconds(2)
+    world.woken()
+    world.pods.served("c", 1)
+    measured = await world.seconds(DUMP_EVERY_S)
+    assert measured is not None
+    assert not world.woken()
+    kept = Evidence.load(MEASURE.objective, measured.state)
+    assert kept.judge().requests == measured.judgement.requests == 2001
 
 
 @pytest.mark.parametrize("state", ["", "nonsense"])
