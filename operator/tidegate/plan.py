@@ -50,6 +50,7 @@ from tidegate.diagnosis import (
     fetch_result,
     is_ready,
 )
+from tidegate.measurement import bounds_ms
 from tidegate.observed import Measurements, Object, Observed, Ref
 from tidegate.placement import Placement
 from tidegate.platform import Platform
@@ -276,12 +277,14 @@ class _Composer(Scene):
             return None
         if not has_sidecar(canary):
             return None
+        objective = Objective.of(self.spec)
+        bounds = bounds_ms(objective.latency_target_ms)
         return Measure(
             stable=stable.hash,
             canary=canary.hash,
             started=record.started,
             since=record.since,
-            objective=Objective.of(self.spec),
+            objective=replace(objective, latency_bounds_ms=tuple(bounds)),
             interval_s=rollout.measure_interval_s(record, self.now),
             state=status_document.evidence_state(self.observed.deployment, record),
         )
