@@ -127,6 +127,27 @@ def test_an_older_page_is_passed_over() -> None:
     assert look(book, 913.0, canary).canary.requests == 1
 
 
+def test_readings_out_of_order_are_passed_over() -> None:
+    """Also where nothing but their time tells."""
+    book, canary = ledger(), Pod("c").served(20)
+    early = Reading(**{**vars(canary.read(10.0)), "uptime_s": None})
+    canary.served(20)
+    late = Reading(**{**vars(canary.read(20.0)), "uptime_s": None})
+    seen = [book.observe([r], at_s=21.0).canary.requests for r in (late, early, late)]
+    assert seen == [40, 0, 0]
+
+
+def test_arrivals_that_a_reading_missed_are_not_counted_twice() -> None:
+    """One that got its connection between two lines of the page is in neither counter."""
+    book, canary = ledger(), Pod("c")
+    cluster = canary.of()
+    seen = []
+    for at_s, in_flight in ((1.0, 10), (2.0, 9), (3.0, 10), (4.0, 12)):
+        cluster.in_flight = in_flight
+        seen.append(look(book, at_s, canary).canary_arrivals)
+    assert seen == [10, 0, 0, 2]
+
+
 def test_pods_that_vanish_and_come_back() -> None:
     book, one, two = ledger(), Pod("a").served(5), Pod("b").served(6)
     assert look(book, 1.0, one, two).canary.requests == 11
@@ -218,6 +239,23 @@ def test_overdue_requests_are_slow_once() -> None:
     pod.served(1, ms=2000, code=500)
     tally = look(book, 5.0, pod).canary
     assert (tally.requests, tally.failed, tally.timed, tally.slow) == (1, 1, 0, 0)
+
+
+def test_overdue_requests_that_end_without_a_latency_make_room_for_others() -> None:
+    """Such as when the connection to Triton breaks: a 503 that no histogram has."""
+    book, pod = ledger(), Pod("c")
+    warm(book, pod)
+    cluster = pod.of()
+    slow = 0
+    for i in range(10):
+        cluster.in_flight = 3
+        slow += look(book, 10.0 + 10 * i, pod).canary.slow
+        slow += look(book, 11.0 + 10 * i, pod).canary.slow
+        cluster.in_flight = 0
+        cluster.by_status[503] = cluster.by_status.get(503, 0) + 3
+        look(book, 12.0 + 10 * i, pod)
+        look(book, 14.0 + 10 * i, pod)
+    assert slow == 30
 
 
 def test_a_busy_pod_is_not_an_overdue_one() -> None:

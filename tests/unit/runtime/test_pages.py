@@ -204,4 +204,6 @@ async def test_two_questions_to_one_server_do_not_mix(server: Server, pages: Pag
     assert found == [b"hello"] * 5
     assert await pages.get(server.address) == b"hello"
     assert server.connections == 5
+    await asyncio.sleep(0.05)
+    assert sum(not writer.is_closing() for writer in server.writers) == 1  # no more is kept
     pages.close()
