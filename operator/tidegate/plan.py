@@ -284,7 +284,7 @@ class _Composer(Scene):
             canary=canary.hash,
             started=record.started,
             since=record.since,
-            objective=replace(objective, latency_bounds_ms=tuple(bounds)),
+            objective=replace(objective, latency_bounds_ms=bounds),
             interval_s=rollout.measure_interval_s(record, self.now),
             state=status_document.evidence_state(self.observed.deployment, record),
         )
