@@ -388,10 +388,11 @@ def main() -> int:
     size.add_argument("--quick", action="store_true", help="a twentieth of the rollouts")
     size.add_argument("--full", action="store_true", help="all of them (default)")
     options.add_argument("--jobs", type=int, default=1, help="processes")
+    options.add_argument("--runs", type=int, help="rollouts in each cell of the grid")
     options.add_argument("--only", nargs="+", choices=GROUPS, help="parts of it")
     options.add_argument("--picture", type=Path, help="write the picture there (.svg, .png)")
     given = options.parse_args()
-    runs = 100 if given.quick else 2000
+    runs = given.runs or (100 if given.quick else 2000)
     few = max(runs // 5, 50)
     wanted = set(given.only or GROUPS)
     report = Report("verdicts", "simulated rollouts judged by the code that runs in the cluster")
@@ -420,7 +421,8 @@ def main() -> int:
         played: dict[Cell, list[Ended]] = {}
         for cell, ended in zip(cells, pool.map(rollouts, cells), strict=True):
             played[cell] = ended
-            print(f"{len(played)} of {len(cells)} cells", file=sys.stderr)
+            wrong = sum(e.rolled_back for e in ended)
+            print(f"{len(played)}/{len(cells)} {cell}: {wrong} of {len(ended)}", file=sys.stderr)
     for name in ("A/A", "bursts", "sticky"):
         if name in wanted:
             title = f"False rollbacks, {name}, at a nominal {NOMINAL:.0%}"
