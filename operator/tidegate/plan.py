@@ -75,7 +75,7 @@ from tidegate.revision import (
     known_revisions,
     pin_name,
 )
-from tidegate.rollout import LIVE, Course
+from tidegate.rollout import LIVE, MEASURED, Course
 from tidegate.situation import Scene, conditions_of, has_sidecar, moment
 from tidegate.status import RevisionView, Verdict, timestamp
 from tidegate.target import CannotBeBornError, asked_for
@@ -442,8 +442,10 @@ class _Composer(Scene):
             if canary is None or not self._may_serve(record):
                 return None
             return Split(canary.name)
-        # Listed only once its Service exists and its pods were ready.
-        reachable = record.phase in LIVE and record.phase is not Phase.PREPARING
+        # Listed only once its Service exists and its golden answers are right: for BlueGreen and
+        # its pin this is the preview.
+        verified = record.phase is Phase.VERIFYING and self.golden_passed(record)
+        reachable = verified or record.phase in MEASURED
         if canary is None or canary is stable or not reachable:
             return Split(stable.name)
         return Split(stable.name, canary.name, record.weight, record.mirror)

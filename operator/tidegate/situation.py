@@ -20,7 +20,7 @@ from tidegate.placement import Load, Placement, Pods
 from tidegate.record import Phase, Record
 from tidegate.resources.route import API_VERSION as ROUTE_VERSION
 from tidegate.resources.route import KIND as ROUTE_KIND
-from tidegate.resources.route import route_state
+from tidegate.resources.route import PENDING, route_state
 from tidegate.revision import (
     Revision,
     failure_text,
@@ -125,6 +125,10 @@ class Scene:
             return Golden.PENDING, ""
         return Golden.PASSED, ""
 
+    def golden_passed(self, record: Record) -> bool:
+        """Whether no golden request stands between the canary and traffic."""
+        return self._golden(record)[0] in (Golden.NOT_ASKED, Golden.PASSED)
+
     def _gateway(self) -> Gateway | None:
         gateway = self.spec.traffic.gateway
         if gateway is None or ROUTE_KIND not in self.observed.present_kinds:
@@ -136,7 +140,8 @@ class Scene:
         parents = [p.model_dump(by_alias=True, exclude_none=True) for p in gateway.parent_refs]
         state = route_state(route, parents)
         message = f"{state.reason}: {state.message}" if state.reason else ""
-        return Gateway(state.accepted, message, state.can_mirror)
+        refused = not state.accepted and state.reason != PENDING
+        return Gateway(state.accepted, message, refused, state.can_mirror)
 
     def _waiting_gates(self) -> tuple[str, ...]:
         """Gates whose condition is not True: unknown is not success."""

@@ -292,7 +292,7 @@ class Evidence:
                 peaks[i] = value
         for i, test, against in ((0, _ERRORS, _AGAINST), (1, _LATENCY, _SLOWER)):
             if not self._blames[i] and values[test] >= self._needed[test]:
-                self._blames[i] = self._fired(against) or not self._stable_breaks(test)
+                self._blames[i] = self._fired(against) or not self._stable_above(test)
 
     def _fired(self, test: int) -> bool:
         return self._peaks[test] >= self._needed[test]
@@ -307,6 +307,18 @@ class Evidence:
         if count <= limit * requests:
             return 0.0  # cheaper, and no lower than anybody asks
         return bound.lower(count / exponent, requests / exponent, self._alpha())
+
+    def _stable_above(self, test: int) -> bool:
+        """Whether stable did no better than the limit in the canary's blocks, as observed.
+
+        Asked for before the canary is blamed alone. Surely above would be too much to ask: in an
+        incident that hits both alike it is chance whose count tells first.
+        """
+        matched = self._matched
+        count, requests = (
+            (matched.failed, matched.requests) if test == _ERRORS else (matched.slow, matched.timed)
+        )
+        return count > self._limit(test) * requests
 
     def _stable_breaks(self, test: int) -> bool:
         return self._stable_lower(test) > self._limit(test)

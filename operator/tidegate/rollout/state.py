@@ -88,11 +88,13 @@ class Gateway:
     Attributes:
         accepted: its gateways took it as it is now.
         message: why not.
+        refused: a gateway has said no; otherwise one has not answered yet.
         can_mirror: whether they mirror requests; None: nobody knows.
     """
 
     accepted: bool
     message: str = ""
+    refused: bool = False
     can_mirror: bool | None = None
 
 

@@ -126,7 +126,8 @@ def _preparing(s: Situation) -> Course:
             why, message = canary.finding.reason, canary.finding.message
         left_s = duration_s(s.spec.rollout.progress_deadline) - elapsed_s(s.record.started, s.now)
         return hold(s, why, message, again_after_s=max(1.0, left_s + 0.1))
-    if s.golden is not Golden.NOT_ASKED:
+    preview = s.spec.rollout.strategy is Strategy.BLUE_GREEN
+    if s.golden is not Golden.NOT_ASKED or preview:
         return enter(s, replace(s.record, phase=Phase.VERIFYING), "its pods are ready")
     return _verified(s)
 
@@ -163,6 +164,15 @@ def _mirroring(s: Situation) -> Course:
     spent_s = elapsed_s(s.record.since, s.now)
     left_s = duration_s(mirror.deadline) - spent_s
     required = mirror.mode is MirrorMode.REQUIRED
+    gateway = s.gateway
+    if s.record.mirror == 0.0 or (gateway is not None and gateway.refused):
+        # A route whose mirror is refused may answer nobody: it goes before anything is looked at.
+        text = f"the gateway refuses to mirror: {gateway.message if gateway is not None else ''}"
+        if required:
+            without = replace(s.record, mirror=0.0)
+            return replace(hold(s, "MirrorUnavailable", text), record=without)
+        told = (("Warning", "MirrorUnavailable", f"{text}; going on without"),)
+        return to_step(s, 0, told=told, refused=True)
     if measured is None or _stale(measured, s.now):
         if left_s <= 0 and not required:
             return to_step(s, 0)
@@ -199,12 +209,26 @@ def _mirroring(s: Situation) -> Course:
     )
 
 
-def to_step(s: Situation, step: int, told: tuple[tuple[str, str, str], ...] = ()) -> Course:
-    """To that step of ``rollout.steps``, if the canary can carry it."""
+def to_step(
+    s: Situation,
+    step: int,
+    told: tuple[tuple[str, str, str], ...] = (),
+    *,
+    refused: bool = False,
+) -> Course:
+    """To that step of ``rollout.steps``, if the canary can carry it.
+
+    Args:
+        s: what is known.
+        step: its index.
+        told: events to tell besides.
+        refused: the route as it is now is refused, which this step mends.
+    """
     weight = weights(s.spec)[step]
     if not carries(s, weight):
         return _short(s, weight)
-    if s.gateway is not None and not s.gateway.accepted and s.gateway.message:
+    waits = s.gateway is not None and not s.gateway.accepted and bool(s.gateway.message)
+    if s.gateway is not None and waits and not refused:
         return hold(s, "WaitingForRoute", s.gateway.message)
     record = replace(s.record, phase=Phase.CANARY, step=step, weight=weight, mirror=0.0)
     count = len(s.spec.rollout.steps)
