@@ -519,8 +519,11 @@ class Ledger:
             return False
         if reading.uptime_s is None:
             return self._resumed
-        slack_s = 0.0 if self._resumed else CLOCK_SLACK_S
-        return reading.at_s - reading.uptime_s < self._counts_from_s - slack_s
+        born_s = reading.at_s - reading.uptime_s
+        if self._resumed:
+            # Envoy's age is in whole seconds: it may have been there a second earlier.
+            return born_s - 1.0 < self._counts_from_s
+        return born_s < self._counts_from_s - CLOCK_SLACK_S
 
     def _sum(self, reading: Reading) -> _Sum:
         client = reading.classes.get(TrafficClass.CLIENT, NO_COUNTS)

@@ -172,6 +172,12 @@ def test_after_an_operators_restart_old_pods_begin_with_a_baseline() -> None:
     assert (block.canary.requests, block.canary.failed) == (5, 1)
 
 
+def test_a_pod_that_may_have_been_there_at_the_restart_begins_with_a_baseline() -> None:
+    book, young = ledger(resumed=True), Pod("young", born_s=99.9).served(9, code=500)
+    look(book, 100.0)
+    assert look(book, 100.8, young).canary.requests == 0
+
+
 def test_what_pods_did_before_the_rollout_is_no_evidence() -> None:
     """A revision is tried again while its pods are kept."""
     book = ledger(counts_from_s=100.0)
