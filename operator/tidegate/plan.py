@@ -186,6 +186,8 @@ class _Composer(Scene):
 
         actions: list[Action] = []
         traffic = list(self._traffic(record))
+        # What the record is about to forget.
+        actions += self._failure_kept(before)
         # Away from a bad revision comes before everything else.
         first = record.weight < before.weight
         actions += traffic if first else ()
@@ -354,8 +356,7 @@ class _Composer(Scene):
         live = self.observed.children.get(revision.deployment_ref)
         if live is None:
             return
-        pinned = self.pin_of(revision) is not None or "sha256" in revision.shape["model"]["source"]
-        number = scaling.before_pin(wanted, pinned=pinned)
+        number = scaling.before_pin(wanted, pinned=self.is_pinned(revision))
         if live["spec"].get("replicas") != number:
             yield Scale(revision.deployment_ref, number)
 
@@ -366,15 +367,19 @@ class _Composer(Scene):
             promoted = record.phase in (Phase.PROMOTED, Phase.BAKING)
             if promoted and any(map(is_ready, self.pods(serves))):
                 yield self._annotated(serves, LIVE_SINCE_ANNOTATION, timestamp(self.now))
+        yield from self._failure_kept(record)
         canary = self.known.get(record.canary)
-        if canary is None:
-            return
-        if record.phase is Phase.ROLLED_BACK:
-            text = status_document.failure_of(record)
-            if canary.failed != text:
-                yield self._annotated(canary, FAILED_ANNOTATION, text)
-        elif record.phase in LIVE and canary.failed:
+        if canary is not None and record.phase in LIVE and canary.failed:
             yield self._annotated(canary, FAILED_ANNOTATION, "")
+
+    def _failure_kept(self, record: Record) -> Iterable[Action]:
+        """A revision that was rolled back is remembered by its ControllerRevision."""
+        canary = self.known.get(record.canary)
+        if canary is None or record.phase is not Phase.ROLLED_BACK:
+            return
+        text = status_document.failure_of(record)
+        if canary.failed != text and not self.forgiven:
+            yield self._annotated(canary, FAILED_ANNOTATION, text)
 
     def _annotated(self, revision: Revision, key: str, value: str) -> Action:
         return Annotate(Ref("apps/v1", "ControllerRevision", revision.name), {key: value})

@@ -72,8 +72,7 @@ class Scene:
             canary=self._side(record.canary if live else target),
             failed=None if self.forgiven else self._failures(record).get(target),
             wanted=self.wanted,
-            pinned=self.pin_of(self.target) is not None
-            or "sha256" in self.target.shape["model"]["source"],
+            pinned=self.is_pinned(self.target),
             golden=golden,
             golden_message=golden_message,
             measured=self.measured(record),
@@ -275,6 +274,11 @@ class Scene:
         return sorted(
             found, key=lambda p: (p["metadata"]["creationTimestamp"], p["metadata"]["name"])
         )
+
+    def is_pinned(self, revision: Revision) -> bool:
+        """Whether all of its pods load the same bytes."""
+        stated = "sha256" in revision.shape["model"]["source"]
+        return stated or bool(revision.digest) or self.pin_of(revision) is not None
 
     def pin_of(self, revision: Revision) -> str | None:
         """The digest that its pods are held to."""

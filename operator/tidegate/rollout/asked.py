@@ -50,7 +50,7 @@ def asked(s: Situation) -> Course:
             return _granted(replace(record, target=s.undo_to, target_for=s.target_for), by)
         case Verb.RESTART:
             # The plan has made the new revision, which is the target already.
-            return _granted(record, by)
+            return _granted(replace(record, target="", target_for=""), by)
     why = {
         Verb.RETRY: f"revision {s.target} has not failed",
         Verb.UNDO: "there is no such kept revision to go back to",

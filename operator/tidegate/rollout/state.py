@@ -292,9 +292,9 @@ def stopped(s: Situation, phase: Phase, reason: str, message: str) -> Record:
         evidence={},
         past={},
         forced="",
-        # What a verb asked for came to its end with this.
-        target="",
-        target_for="",
+        # What a verb asked for ends with its failure.
+        target="" if phase is Phase.ROLLED_BACK else s.record.target,
+        target_for="" if phase is Phase.ROLLED_BACK else s.record.target_for,
     )
 
 
