@@ -113,7 +113,7 @@ def test_auto_waits_for_room_first_and_says_for_how_long() -> None:
     found = decide(canary=waiting(1, 0, 120.0))
     assert numbers(found) == (4, 1)
     assert (found.mode, found.reason) == (Mode.SURGE, "WaitingForGPU")
-    assert "gives way in 180 s (rollout.surgeWait)" in found.message
+    assert "After 300 s (rollout.surgeWait) one stable pod gives way" in found.message
 
 
 def test_then_one_stable_pod_gives_way() -> None:
