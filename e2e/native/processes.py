@@ -71,6 +71,11 @@ class Pod:
         return f"http://127.0.0.1:{self.ports.serving}"
 
     @property
+    def mirror(self) -> str:
+        """Base URL of the door for copies of live requests."""
+        return f"http://127.0.0.1:{self.ports.mirror}"
+
+    @property
     def internal(self) -> str:
         """Base URL of the read-only listener."""
         return f"http://127.0.0.1:{self.ports.internal}"
@@ -108,7 +113,7 @@ def pod(
         RuntimeError: a process ended or was not ready in time; the message holds its log.
     """
     install = parts.triton()
-    ports = Ports(*free_ports(6))
+    ports = Ports(*free_ports(7))
     command = triton_args(
         exit_timeout_s=exit_timeout_s, gpu=False, repository=str(repository), ports=ports
     )

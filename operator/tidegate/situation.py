@@ -21,6 +21,7 @@ from tidegate.record import Phase, Record
 from tidegate.resources.route import API_VERSION as ROUTE_VERSION
 from tidegate.resources.route import KIND as ROUTE_KIND
 from tidegate.resources.route import PENDING, route_state
+from tidegate.resources.services import MIRROR_PORT
 from tidegate.revision import (
     Revision,
     failure_text,
@@ -96,6 +97,7 @@ class Scene:
             ready=view.ready,
             finding=view.finding,
             sidecar=has_sidecar(revision),
+            takes_copies=takes_copies(revision),
             served=bool(revision.live_since),
         )
 
@@ -288,6 +290,12 @@ class Scene:
 def moment(text: str) -> datetime:
     """The time that RFC 3339 text says, in UTC."""
     return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def takes_copies(revision: Revision) -> bool:
+    """Whether a gateway can send it copies of live requests."""
+    ports = revision.manifest("Service")["spec"]["ports"]
+    return any(port["port"] == MIRROR_PORT for port in ports)
 
 
 def has_sidecar(revision: Revision) -> bool:

@@ -301,13 +301,6 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
     Rule(
         "",
-        "!self.metadata.name.endsWith('-shadow')",
-        "{strings.quote(self.metadata.name)} ends in -shadow, by which gateways mark mirrored "
-        "requests; use another name",
-        ".metadata.name",
-    ),
-    Rule(
-        "",
         "(has(self.spec.model.name) ? self.spec.model.name : self.metadata.name) =="
         " (has(oldSelf.spec.model.name) ? oldSelf.spec.model.name : self.metadata.name)",
         "clients ask for this model as "

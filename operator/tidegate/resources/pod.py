@@ -243,6 +243,7 @@ def _envoy(parts: Parts) -> dict[str, Any]:
         "args": sidecar.envoy_args(),
         "ports": [
             {"name": "serving", "containerPort": sidecar.SERVING_PORT, "protocol": "TCP"},
+            {"name": "mirror", "containerPort": sidecar.MIRROR_PORT, "protocol": "TCP"},
             {"name": "internal", "containerPort": sidecar.INTERNAL_PORT, "protocol": "TCP"},
         ],
         "startupProbe": drain.sidecar_startup_probe(),

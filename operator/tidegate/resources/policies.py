@@ -9,6 +9,7 @@ from tidegate.platform import Platform
 from tidegate.resources.meta import metadata, selector
 from tidegate.resources.sidecar import (
     INTERNAL_PORT,
+    MIRROR_PORT,
     SERVING_PORT,
     TRITON_GRPC_PORT,
     TRITON_HTTP_PORT,
@@ -47,7 +48,7 @@ def network_policy(
     """
     name = deployment["metadata"]["name"]
     serving = [
-        *([SERVING_PORT] if True in sidecars else []),
+        *([SERVING_PORT, MIRROR_PORT] if True in sidecars else []),
         *([TRITON_HTTP_PORT, TRITON_GRPC_PORT] if False in sidecars else []),
     ]
     internal = [

@@ -35,7 +35,7 @@ from tidegate.api.units import duration_ms
 from tidegate.observed import Object
 from tidegate.record import Record
 from tidegate.resources.meta import metadata
-from tidegate.resources.services import GRPC_PORT, HTTP_PORT
+from tidegate.resources.services import GRPC_PORT, HTTP_PORT, MIRROR_PORT
 from tidegate.resources.sidecar import PIN_HEADER
 
 API_VERSION: Final = "gateway.networking.k8s.io/v1"
@@ -153,7 +153,7 @@ def _rules(
         {"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": [PIN_HEADER]}}
     ]
     if split.canary is not None and split.mirror > 0:
-        mirror = {"backendRef": _backend(split.canary, port), **_part(split.mirror)}
+        mirror = {"backendRef": _backend(split.canary, MIRROR_PORT), **_part(split.mirror)}
         filters.append({"type": "RequestMirror", "requestMirror": mirror})
     main = {
         **({"matches": [match]} if match else {}),
@@ -354,8 +354,7 @@ def _problem(entry: Mapping[str, Any], generation: int | None) -> tuple[str, str
 
 MIRRORS: Final[Mapping[str, bool]] = {
     # Conformance reports of Gateway API, feature HTTPRouteRequestPercentageMirror: v1.4.0, Envoy
-    # Gateway 1.6.0 (and measured with 1.9.1), Istio 1.28, Cilium 1.19.0-pre.2, GKE 1.34.4. All
-    # four add -shadow to the copy's Host, by which the sidecar tells copies apart.
+    # Gateway 1.6.0 (and measured with 1.9.1), Istio 1.28, Cilium 1.19.0-pre.2, GKE 1.34.4.
     "gateway.envoyproxy.io/gatewayclass-controller": True,
     "istio.io/gateway-controller": True,
     "io.cilium/gateway-controller": True,
@@ -365,9 +364,6 @@ MIRRORS: Final[Mapping[str, bool]] = {
     # with 1.33.8: asked for 50 %, it copied 200 of 200).
     "kgateway.dev/kgateway": False,
     "projectcontour.io/gateway-controller": False,
-    # Copies a share (its report of v1.4.0, 2.3.0), but by nginx's mirror module, which knows no
-    # mark like -shadow: the sidecar would take copies for clients.
-    "gateway.nginx.org/nginx-gateway-controller": False,
     # No mirror at all: Traefik 3.6 and Kong 2.0.6 in the reports of v1.4.0 and v1.3.0; HAProxy's
     # controllers know no such filter.
     "traefik.io/gateway-controller": False,
@@ -375,8 +371,10 @@ MIRRORS: Final[Mapping[str, bool]] = {
     "konghq.com/gateway-operator": False,
     "haproxy.org/gateway-controller": False,
 }
-"""Whether an implementation copies a *share* of the requests so that the sidecar can tell them, by
-``controllerName`` as it is shipped. It can be configured to another: then it is not known here."""
+"""Whether an implementation copies a *share* of the requests, by ``controllerName`` as shipped.
+
+It can be configured to another name: then it is not known here.
+"""
 
 
 def can_mirror(controllers: Sequence[str]) -> bool | None:

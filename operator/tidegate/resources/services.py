@@ -11,11 +11,14 @@ from typing import Any, Final
 from tidegate.api.names import DECISION_ANNOTATION, REVISION_LABEL
 from tidegate.observed import Object
 from tidegate.resources.meta import labels, metadata, serving_selector
+from tidegate.resources.sidecar import MIRROR_PORT as SIDECAR_MIRROR_PORT
 from tidegate.resources.sidecar import SERVING_PORT, TRITON_GRPC_PORT, TRITON_HTTP_PORT
 
 HTTP_PORT: Final = 8000
 """Triton's own numbers, so that clients need no other habits."""
 GRPC_PORT: Final = 8001
+MIRROR_PORT: Final = 8002
+"""Of a revision's Service: where gateways send copies of live requests."""
 H2C: Final = "kubernetes.io/h2c"
 NO_REVISION: Final = "none"
 """In the entry's selector: no pod. Never a hash (they are longer). A Service whose selector goes
@@ -38,6 +41,15 @@ def ports(*, sidecar: bool) -> list[dict[str, Any]]:
     ]
 
 
+_MIRROR: Final = {
+    "name": "mirror",
+    "port": MIRROR_PORT,
+    "protocol": "TCP",
+    "targetPort": SIDECAR_MIRROR_PORT,
+    "appProtocol": H2C,
+}
+
+
 def revision_service(deployment: str, name: str, hash_: str, *, sidecar: bool) -> dict[str, Any]:
     """The Service of one revision, without owner."""
     return {
@@ -47,7 +59,7 @@ def revision_service(deployment: str, name: str, hash_: str, *, sidecar: bool) -
         "spec": {
             "type": "ClusterIP",
             "selector": serving_selector(deployment, hash_),
-            "ports": ports(sidecar=sidecar),
+            "ports": [*ports(sidecar=sidecar), *([_MIRROR] if sidecar else [])],
         },
     }
 

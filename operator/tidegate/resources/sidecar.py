@@ -1,6 +1,6 @@
 """The Envoy beside each Triton: the pod's only door, and the place where requests are counted.
 
-Two listeners. The *serving* one takes HTTP/1 and gRPC on one port and lets through inference and
+Three listeners. The *serving* one takes HTTP/1 and gRPC on one port and lets through inference and
 the read-only calls of Triton's API; everything that changes the server (model repository, shared
 memory, log and trace settings) answers 403. The *internal* one is for the kubelet, the operator
 and Prometheus: probes, statistics, metrics of both processes, the repository index, and golden
@@ -44,6 +44,9 @@ from enum import StrEnum
 from typing import Any, Final
 
 SERVING_PORT: Final = 8080
+MIRROR_PORT: Final = 8081
+"""For copies of live requests. A port of their own tells them from clients' whatever the gateway:
+not all mark a copy, and Envoy Gateway switches Envoy's own mark off (``-shadow`` on the Host)."""
 INTERNAL_PORT: Final = 9091
 ADMIN_PORT: Final = 9901
 """On 127.0.0.1 only."""
@@ -124,6 +127,7 @@ class Ports:
     """Where everybody in a pod listens."""
 
     serving: int = SERVING_PORT
+    mirror: int = MIRROR_PORT
     internal: int = INTERNAL_PORT
     admin: int = ADMIN_PORT
     triton_http: int = TRITON_HTTP_PORT
@@ -139,7 +143,7 @@ class TrafficClass(StrEnum):
     PINNED = "pinned"
     """Sent to this revision by name (`PIN_HEADER`): says nothing about shares."""
     MIRRORED = "mirrored"
-    """A gateway's copy of a client's request (its Host ends in ``-shadow``): evidence only."""
+    """A gateway's copy of a client's request (it came by `MIRROR_PORT`): evidence only."""
     STREAMING = "streaming"
     """ModelStreamInfer and generate_stream: one stream is many requests, latency means nothing."""
     GOLDEN = "golden"
@@ -175,7 +179,6 @@ _GRPC_CLOSED = (
     r"/inference\.GRPCInferenceService/(Repository|SystemSharedMemory|CudaSharedMemory"
     r"|TraceSetting|LogSettings).*"
 )
-_SHADOW_HOST = r".*-shadow(:[0-9]+)?"
 
 _STATS = (
     # Per class and protocol. Envoy's statuses are upstream_rq_<code>; the rest is named.
@@ -306,6 +309,17 @@ def envoy_config(
                     },
                 ),
                 _listener(
+                    "mirror",
+                    listen_address,
+                    ports.mirror,
+                    [*_inference_routes(TrafficClass.MIRRORED, []), *_closed_routes()],
+                    manager={
+                        "stat_prefix": "mirror",
+                        "access_log": [_FAILURE_LOG],
+                        "common_http_protocol_options": {"max_headers_count": MAX_HEADERS},
+                    },
+                ),
+                _listener(
                     "internal",
                     listen_address,
                     ports.internal,
@@ -366,7 +380,6 @@ def envoy_args(config_path: str = CONFIG_PATH) -> list[str]:
 
 def _serving_routes() -> list[dict[str, Any]]:
     classes: tuple[tuple[TrafficClass, list[dict[str, Any]]], ...] = (
-        (TrafficClass.MIRRORED, [_header_regex(":authority", _SHADOW_HOST)]),
         (TrafficClass.PINNED, [{"name": PIN_HEADER, "present_match": True}]),
         (TrafficClass.CLIENT, []),
     )
@@ -465,11 +478,34 @@ def _refusal(match: dict[str, Any], status: int, why: str) -> dict[str, Any]:
     }
 
 
-def _header_regex(name: str, regex: str) -> dict[str, Any]:
-    return {"name": name, "string_match": {"safe_regex": {"regex": regex}}}
-
-
 _NO_LIMITS: Final[dict[str, Any]] = {"timeout": "0s", "idle_timeout": "0s"}
+
+MESSAGE_BYTES: Final = 512
+"""Of an error's text that reaches the log."""
+_MESSAGE_METADATA: Final = "tidegate"
+_ERROR_MESSAGE: Final[dict[str, Any]] = {
+    # Triton says in the body of an error what is wrong. Envoy's log has no field for a body, so
+    # that of an error is read on its way; answers that are none pass untouched.
+    "name": "envoy.filters.http.lua",
+    "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
+        "default_source_code": {
+            "inline_string": f"""function envoy_on_response(handle)
+  local status = tonumber(handle:headers():get(":status"))
+  local length = tonumber(handle:headers():get("content-length"))
+  if status == nil or status < 400 or length == nil or length > {MESSAGE_BYTES * 32} then
+    return
+  end
+  local body = handle:body()
+  if body ~= nil then
+    local text = body:getBytes(0, math.min(body:length(), {MESSAGE_BYTES}))
+    handle:streamInfo():dynamicMetadata():set("{_MESSAGE_METADATA}", "message", text)
+  end
+end
+"""
+        },
+    },
+}
 
 _FAILURE_LOG: Final[dict[str, Any]] = {
     "name": "envoy.access_loggers.stdout",
@@ -516,6 +552,9 @@ _FAILURE_LOG: Final[dict[str, Any]] = {
                 "path": "%PATH(NQ):256%",
                 "code": "%RESPONSE_CODE%",
                 "grpc": "%GRPC_STATUS%",
+                "message": f"%DYNAMIC_METADATA({_MESSAGE_METADATA}:message)%",
+                "grpc_message": f"%TRAILER(GRPC-MESSAGE):{MESSAGE_BYTES}%",
+                "grpc_error": f"%RESP(GRPC-MESSAGE):{MESSAGE_BYTES}%",
                 "duration_ms": "%DURATION%",
                 "flags": "%RESPONSE_FLAGS%",
                 "detail": "%RESPONSE_CODE_DETAILS%",
@@ -544,6 +583,7 @@ def _listener(
             "virtual_hosts": [{"name": name, "domains": ["*"], "routes": routes}],
         },
         "http_filters": [
+            _ERROR_MESSAGE,
             {
                 "name": "envoy.filters.http.grpc_stats",
                 "typed_config": {

@@ -68,6 +68,8 @@ class Side:
         ready: that can take traffic.
         finding: what holds it.
         sidecar: whether its requests are measured.
+        takes_copies: whether its Service has a port for mirrored requests; revisions of older
+            operators lack it, and a mirror that leads nowhere costs everybody's requests.
         served: whether it was ever promoted.
     """
 
@@ -78,6 +80,7 @@ class Side:
         default_factory=lambda: Finding(Severity.PROGRESSING, "Pending", "Creating", "")
     )
     sidecar: bool = True
+    takes_copies: bool = True
     served: bool = False
 
 

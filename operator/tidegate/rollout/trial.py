@@ -143,7 +143,12 @@ def _verified(s: Situation) -> Course:
     if not by_steps(s):
         return switch(s)
     mirror = s.spec.rollout.mirror
-    can = s.gateway is not None and s.gateway.can_mirror
+    can = (
+        s.gateway is not None
+        and s.gateway.can_mirror
+        and s.canary is not None
+        and s.canary.takes_copies
+    )
     if mirror.mode is MirrorMode.REQUIRED and not can:
         why = "is not known to mirror" if s.gateway is None or s.gateway.can_mirror is None else ""
         return hold(

@@ -25,7 +25,6 @@ from tidegate.runtime.queue import KeyedQueue
 pytestmark = pytest.mark.integration
 
 INFER = "/v2/models/knob/infer"
-SHADOW = "knob.example-shadow:8000"
 NOTHING = Counts()
 BOUNDS_MS = bounds_ms(TARGET_MS)
 
@@ -85,11 +84,12 @@ def added(now: Counts, before: Counts) -> tuple[int, int, int, int, int]:
     )
 
 
-async def send(running: Pod, outcome: int = OK, times: int = 1, **options: object) -> None:
+async def send(
+    running: Pod, outcome: int = OK, times: int = 1, *, door: str = "", **options: object
+) -> None:
+    url = f"{door or running.serving}{INFER}"
     for _ in range(times):
-        await asyncio.to_thread(
-            functools.partial(call, f"{running.serving}{INFER}", knob(outcome), **options)  # type: ignore[arg-type]
-        )
+        await asyncio.to_thread(functools.partial(call, url, knob(outcome), **options))  # type: ignore[arg-type]
 
 
 async def test_http_by_outcome(running: Pod, reader: Reader) -> None:
@@ -126,12 +126,10 @@ async def test_grpc_by_outcome(running: Pod, reader: Reader) -> None:
 async def test_mirrored_copies_are_counted_apart(running: Pod, reader: Reader) -> None:
     before = await reader.quiet()
     mirrored = of(before, TrafficClass.MIRRORED)
-    await send(running, OK, 5, headers={"Host": SHADOW})
-    await send(running, ERROR, 2, headers={"Host": SHADOW})
-    options = [("grpc.default_authority", SHADOW)]
-    with tritonclient.grpc.InferenceServerClient(
-        f"127.0.0.1:{running.ports.serving}", channel_args=options
-    ) as client:
+    await send(running, OK, 5, door=running.mirror)
+    await send(running, ERROR, 2, door=running.mirror)
+    address = f"127.0.0.1:{running.ports.mirror}"
+    with tritonclient.grpc.InferenceServerClient(address) as client:
         ask = functools.partial(client.infer, "knob", knob_inputs(ERROR))
         assert await asyncio.to_thread(grpc_status, ask) == "INTERNAL"
     reading = await reader.settled(

@@ -12,6 +12,7 @@ from tidegate.api.spec import Spec, parse
 from tidegate.record import Phase, Record
 from tidegate.resources import route as r
 from tidegate.resources.route import Split
+from tidegate.resources.services import MIRROR_PORT
 
 DEPLOYMENT = {"metadata": {"name": "magika", "namespace": "models", "uid": "u"}}
 GATEWAY = {
@@ -128,7 +129,7 @@ def test_a_mirror_copies_a_share_of_what_the_weights_split(
     main, pin = rules(Split("s", "c", mirror=mirror), kind)
     found = filters(main).get("RequestMirror")
     if said is not None:
-        backend = {"group": "", "kind": "Service", "name": "c", "port": port}
+        backend = {"group": "", "kind": "Service", "name": "c", "port": MIRROR_PORT}
         said = {"backendRef": backend, **said}
     assert found == said
     assert backends(main) == {"s": r.TOTAL_WEIGHT}

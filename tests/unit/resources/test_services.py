@@ -14,7 +14,9 @@ DEPLOYMENT = {"metadata": {"name": "magika", "uid": "u"}}
 def test_the_entry_leads_to_one_revision_as_that_revisions_own_service_does() -> None:
     entry = entry_service(DEPLOYMENT, "0123456789", sidecar=True)
     own = revision_service("magika", "magika-0123456789", "0123456789", sidecar=True)
-    assert entry["spec"] == own["spec"]
+    *ports, mirror = own["spec"]["ports"]
+    assert mirror["name"] == "mirror"
+    assert entry["spec"] == own["spec"] | {"ports": ports}
     assert revision_of(entry) == "0123456789"
     assert "annotations" not in entry["metadata"]
 
