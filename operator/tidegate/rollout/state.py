@@ -30,6 +30,9 @@ SHARE_PATIENCE_S: Final = 5.0
 """A new weight gets so long to arrive before the observed share is compared with it."""
 SHARE_LEAST_EXPECTED: Final = 20.0
 """Requests expected on the canary before its observed share says anything."""
+REFUSALS_LEAST: Final = 5
+REFUSALS_MARGIN: Final = 0.1
+"""A canary that refuses so many requests, and this share more than stable, gets no more weight."""
 YOUNG_S: Final = 10.0
 YOUNG_INTERVAL_S: Final = 0.25
 INTERVAL_S: Final = 1.0

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tidegate.analysis.forecast import requests_for
-from tidegate.analysis.judgement import Objective
+from tidegate.analysis.judgement import Judgement, Objective, Test
 from tidegate.api.spec import MirrorMode, OnInconclusive, Strategy
 from tidegate.api.units import duration_s, fraction
 from tidegate.diagnosis import Severity
@@ -13,9 +13,12 @@ from tidegate.observed import Measured
 from tidegate.record import Phase
 from tidegate.rollout.state import (
     FAILS_AT_ONCE,
+    MEASURED,
     METRICS_PATIENCE_S,
     MIRROR_PATIENCE_S,
     REFRESH_S,
+    REFUSALS_LEAST,
+    REFUSALS_MARGIN,
     SHARE_LEAST_EXPECTED,
     SHARE_PATIENCE_S,
     TEST_REASONS,
@@ -65,11 +68,12 @@ def _against(s: Situation) -> Course | None:
     if not record.stable:
         # Nothing to go back to: it goes on trying, and status says what to mend.
         return None
-    judged = s.measured.judgement if s.measured is not None else None
+    answers = record.phase in MEASURED
+    judged = s.measured.judgement if s.measured is not None and answers else None
     if judged is not None and judged.bad is not None:
         bad = judged.bad
         return rolled_back(s, TEST_REASONS[bad.test], bad.explanation, evidence_of(bad))
-    if s.measured is not None and s.measured.hanging:
+    if s.measured is not None and answers and s.measured.hanging:
         names = ", ".join(s.measured.hanging)
         return rolled_back(s, "Hanging", f"{names}: took requests and gives no answer any more")
     if s.golden is Golden.FAILED:
@@ -353,6 +357,9 @@ def _judged(s: Situation, *, promoted: bool = False) -> Course | None:
     """What the verdict holds up."""
     assert s.measured is not None
     judged = s.measured.judgement
+    doubt = "" if promoted else _refuses(judged)
+    if doubt:
+        return hold(s, "WorseThanStable", doubt)
     if judged.stable_failing and not promoted and not judged.proven:
         return hold(
             s,
@@ -368,6 +375,21 @@ def _judged(s: Situation, *, promoted: bool = False) -> Course | None:
             "or abort it by hand",
         )
     return None
+
+
+def _refuses(judged: Judgement) -> str:
+    """Why the canary's refusals forbid more weight, though no test is sure yet; empty: nothing.
+
+    An answer that blames the request is no error by the objective, so a canary that refuses
+    everything can look proven.
+    """
+    for result in judged.results:
+        if result.test is not Test.CLIENT_ERRORS or result.canary_count < REFUSALS_LEAST:
+            continue
+        stable = result.stable_count / result.stable_requests if result.stable_requests else 0.0
+        if result.observed is not None and result.observed > stable + REFUSALS_MARGIN:
+            return f"{result.explanation}; it gets no more weight before that is known better"
+    return ""
 
 
 def _inconclusive(s: Situation, why: str) -> Course | None:

@@ -111,8 +111,16 @@ class OtherSource(Protocol):
         """Close open connections."""
 
 
-def pods_at(pods: Iterable[Object], revisions: Iterable[str]) -> list[PodAt]:
-    """Pods of these revisions that have an address and are not over."""
+def pods_at(pods: Iterable[Object], revisions: Iterable[str], started: str = "") -> list[PodAt]:
+    """Pods of these revisions that have an address and are not over.
+
+    Args:
+        pods: all of a ModelDeployment.
+        revisions: hashes.
+        started: when the rollout began, RFC 3339. Pods that were told to leave before have no part
+            in it: after an `undo` they are of the canary's revision, and what they still answer is
+            no evidence.
+    """
     wanted, found = set(revisions), []
     for pod in pods:
         metadata, status = pod["metadata"], pod.get("status") or {}
@@ -120,9 +128,19 @@ def pods_at(pods: Iterable[Object], revisions: Iterable[str]) -> list[PodAt]:
         ip = status.get("podIP")
         if revision not in wanted or not ip or status.get("phase") in ("Succeeded", "Failed"):
             continue
+        told_to_leave = metadata.get("deletionTimestamp")
+        grace_s = metadata.get("deletionGracePeriodSeconds") or 0
+        if told_to_leave and _before(told_to_leave, grace_s, started):
+            continue
         host = f"[{ip}]" if ":" in ip else ip
         found.append(PodAt(metadata["uid"], metadata["name"], revision, f"{host}:{INTERNAL_PORT}"))
     return found
+
+
+def _before(deletion: str, grace_s: float, started: str) -> bool:
+    """Whether a pod was told to leave before that; its deletionTimestamp is when it must be gone."""
+    at, begun = _epoch_of(deletion), _epoch_of(started)
+    return at is not None and begun is not None and at - grace_s < begun
 
 
 class Sidecars:
@@ -252,7 +270,7 @@ class Measurer:
             live = None
         if measure is None or self._closed:
             return
-        found = pods_at(pods, (measure.stable, measure.canary))
+        found = pods_at(pods, (measure.stable, measure.canary), measure.started)
         if live is None:
             evidence = Evidence.load(measure.objective, measure.state)
             # A state that could not be used is no evidence: then all counts from the beginning.
