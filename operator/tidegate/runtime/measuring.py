@@ -138,7 +138,7 @@ def pods_at(pods: Iterable[Object], revisions: Iterable[str], started: str = "")
 
 
 def _before(deletion: str, grace_s: float, started: str) -> bool:
-    """Whether a pod was told to leave before that; its deletionTimestamp is when it must be gone."""
+    """Whether a pod was told to leave before that: deletionTimestamp is the end of its grace."""
     at, begun = _epoch_of(deletion), _epoch_of(started)
     return at is not None and begun is not None and at - grace_s < begun
 
