@@ -2,8 +2,8 @@
 
 ``python -m e2e.bench.verdicts`` plays thousands of rollouts in simulated time against the code that
 judges canaries in the cluster (`tidegate.analysis`), and the same traffic against the rules of Argo
-Rollouts and Flagger. No cluster; ``--full`` takes half an hour of one core, ``--quick`` two minutes.
-It prints:
+Rollouts and Flagger. No cluster; ``--full`` takes half an hour of one core, ``--quick`` two
+minutes. It prints:
 
 - false rollbacks of A/A rollouts, at a nominal 5 % in each cell of rates and base errors, with
   bursts, and with sticky clients apart; pooled at 0.1 %, the default. Each with the upper end of
