@@ -79,11 +79,12 @@ PROGRAMS = {
         Program("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok"),
         Program("registry", "registry"),
         Program("fake-gcs", "fake-gcs", "github.com/fsouza/fake-gcs-server"),
+        Program("contour", "contour", "github.com/projectcontour/contour/cmd/contour"),
     )
 }
 """In the order in which a cold machine should build them: contract tests need the first."""
 
-ON_DEMAND = frozenset({"fake-gcs", "kwok", "registry"})
+ON_DEMAND = frozenset({"contour", "fake-gcs", "kwok", "registry"})
 """Built only when asked for by name."""
 
 
