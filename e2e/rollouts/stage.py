@@ -121,7 +121,7 @@ class Stage:
         scenario = self.scenario
         source = {"uri": uri, "endpoint": SETTINGS.s3_endpoint, "secretName": SECRET}
         runtime = merged(
-            {"gpu": {"count": 0}, "resources": {"cpu": "50m", "memory": "1Gi"}}, scenario.runtime
+            {"gpu": {"count": 0}, "resources": {"cpu": "200m", "memory": "1Gi"}}, scenario.runtime
         )
         if canary:
             runtime = merged(runtime, scenario.canary_runtime)
