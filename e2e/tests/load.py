@@ -1,5 +1,6 @@
 """Asking a model once; `e2e.load` asks again and again."""
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -70,10 +71,21 @@ class GrpcClient:
 
 
 def ask_http(address: str, model: str, text: str, host: str | None = None) -> Answer:
-    """One answer on a connection of its own; `host`: the name to ask for at a gateway."""
+    """One answer on a connection of its own; `host`: the name to ask for at a gateway.
+
+    A connection that is refused is tried again for a while: kube-proxy learns of a pod's address
+    after the pod is Ready. Whether clients lose anything is asked of `e2e.load.Load`, not of this.
+    """
     client = HttpClient(address, model, {"Host": host} if host else None)
+    until = time.monotonic() + ANSWER_SECONDS
     try:
-        return client.ask(text)
+        while True:
+            try:
+                return client.ask(text)
+            except httpx.ConnectError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
     finally:
         client.close()
 

@@ -61,6 +61,8 @@ def model_deployment(name: str, uri: str, spec: Mapping[str, Any] | None = None)
         "runtime": {"gpu": {"count": 0}, "resources": {"cpu": "50m", "memory": "1Gi"}},
         "scaling": {"mode": "Fixed"},
         "replicas": 1,
+        # The former revision's pods go as soon as the new one is promoted.
+        "rollout": {"bake": "0s"},
     }
     return {
         "apiVersion": API,

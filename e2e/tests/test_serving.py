@@ -102,8 +102,7 @@ def test_status_says_what_serves(space: Space, magika_name: str, magika: dict[st
     assert {c["observedGeneration"] for c in status["conditions"]} == {
         found["metadata"]["generation"]
     }
-    # Nothing is silently ignored: the SLO decides nothing yet, and status says so.
-    assert "slo" in {entry["field"] for entry in status["inactive"]}
+    assert status["inactive"] == [], "every field of this spec is acted on"
     events = kubectl(space, "get", "events", "-o", "jsonpath={.items[*].reason}").split()
     assert {"RevisionCreated", "Ready"} <= set(events)
 

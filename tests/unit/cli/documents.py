@@ -48,7 +48,7 @@ def revision(hash_: str, *, ready: int = 3, replicas: int = 3, **more: Any) -> D
         "hash": hash_,
         "digest": "sha256:" + "ab" * 32,
         "source": "s3://models/magika/v3",
-        "image": "nvcr.io/nvidia/tritonserver:26.09-py3",
+        "image": "nvidia/tritonserver:26.09-py3",
         "replicas": replicas,
         "readyReplicas": ready,
         "state": "Ready",
