@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import Final
 
 from tidegate.api import names
-from tidegate.cli import facts, waiting
+from tidegate.cli import waiting
 from tidegate.cli.client import MERGE, ApiError, Client, deployment_path, events_path
-from tidegate.cli.facts import Document
 from tidegate.cli.trouble import Exit, Trouble
 from tidegate.verbs import Request, Verb, parse
+from tidegate.view import facts
+from tidegate.view.facts import Document
 
 ON_TRIAL: Final = (Verb.ABORT, Verb.PROMOTE, Verb.SKIP_STEP)
 """Verbs that mean the canary on trial: it is named, so that a later one is not hit."""

@@ -213,6 +213,7 @@ def get(
     kubeconfig: Kubeconfig = None,
 ) -> None:
     """Show a ModelDeployment: its revisions, the rollout, its evidence."""
+    from tidegate import view
     from tidegate.cli import render
 
     with _connected(namespace, context, kubeconfig) as (client, space):
@@ -225,8 +226,12 @@ def get(
         if watch:
             _watch(client, space, name)
             return
-        document = client.get(space, name)
-        _show(render.deployment(document, _pods(client, space, name), _now()))
+        document, now = client.get(space, name), _now()
+        _show(
+            render.deployment(
+                view.document(document, now=now, pods=_pods(client, space, name)), now
+            )
+        )
 
 
 def _pods(client: "Client", namespace: str, name: str) -> list[Document]:
@@ -250,6 +255,7 @@ def _watch(client: "Client", namespace: str, name: str) -> None:
     from rich.live import Live
     from rich.text import Text
 
+    from tidegate import view
     from tidegate.cli import render
     from tidegate.cli.client import retry_in_s
     from tidegate.cli.waiting import POLL_S
@@ -257,7 +263,8 @@ def _watch(client: "Client", namespace: str, name: str) -> None:
     document, pods, trouble = client.get(namespace, name), _pods(client, namespace, name), ""
 
     def picture() -> "RenderableType":
-        tree = render.deployment(document, pods, _now())
+        now = _now()
+        tree = render.deployment(view.document(document, now=now, pods=pods), now)
         return Group(tree, Text(f"as it was; {trouble}", "red")) if trouble else tree
 
     def look() -> float:
@@ -306,6 +313,7 @@ def list_(
     kubeconfig: Kubeconfig = None,
 ) -> None:
     """List ModelDeployments and where their rollouts stand."""
+    from tidegate import view
     from tidegate.cli import render
     from tidegate.cli.client import deployment_path
 
@@ -314,7 +322,9 @@ def list_(
         if output is not None:
             _dump(found, output)
         elif found:
-            _show(render.listing(found, _now(), namespaces=all_namespaces), whole=True)
+            now = _now()
+            rows = [view.summary(one, now) for one in found]
+            _show(render.listing(rows, now, namespaces=all_namespaces), whole=True)
         else:
             where = "in this cluster" if all_namespaces else f"in namespace {space}"
             typer.echo(f"no ModelDeployments {where}", err=True)
@@ -324,18 +334,25 @@ def list_(
 def explain(
     name: Name,
     revision: Revision = "",
+    output: Form = None,
     namespace: Namespace = None,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
     """Say why a revision was promoted, is held, or was rolled back."""
-    from tidegate.cli import asking
-    from tidegate.cli import explain as reasons
+    from tidegate import view
+    from tidegate.cli import asking, render
 
     with _connected(namespace, context, kubeconfig) as (client, space):
         document = client.get(space, _plain_name(name))
-        which = asking.known(document, revision) if revision else reasons.subject(document)
-        _show(reasons.explanation(document, which, _now()))
+        which = asking.known(document, revision) if revision else view.subject(document)
+        found = view.explanation(document, which, _now())
+        if output is Output.NAME:
+            typer.echo(found.revision)
+        elif output is not None:
+            _dump(found.dump(), output)
+        else:
+            _show(render.explanation(found))
 
 
 @app.command(rich_help_panel=LOOK)
@@ -347,7 +364,9 @@ def history(
     kubeconfig: Kubeconfig = None,
 ) -> None:
     """List past revisions and what became of them."""
-    from tidegate.cli import facts, render
+    from tidegate import view
+    from tidegate.cli import render
+    from tidegate.view import facts
 
     with _connected(namespace, context, kubeconfig) as (client, space):
         document = client.get(space, _plain_name(name))
@@ -358,7 +377,8 @@ def history(
         elif output is not None:
             _dump(past, output)
         elif past:
-            _show(render.history(document, _now()))
+            now = _now()
+            _show(render.history(view.document(document, now=now)["history"], now))
         else:
             typer.echo(f"{document['metadata']['name']} has no history yet", err=True)
 
@@ -382,8 +402,8 @@ def logs(
 
     With --failed, in columns: time, request id, code, duration, kind, path, reason.
     """
+    from tidegate import view
     from tidegate.cli import asking
-    from tidegate.cli import explain as reasons
     from tidegate.cli import logs as reading
 
     told: set[str] = set()
@@ -398,7 +418,7 @@ def logs(
     with _connected(namespace, context, kubeconfig) as (client, space):
         name = _plain_name(name)
         document = client.get(space, name)
-        which = asking.known(document, revision) if revision else reasons.subject(document)
+        which = asking.known(document, revision) if revision else view.subject(document)
         container = reading.SIDECAR if failed else reading.SERVER
         read = reading.Tail(client, space, reading.labels(name, which), container, tail)
         if not follow and not read.pods():

@@ -1,21 +1,21 @@
-"""Documents as text for a terminal. Pure: documents in, renderables out."""
+"""Views as text for a terminal. Pure: what `tidegate.view` says in, renderables out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from io import StringIO
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
+from rich.padding import Padding
 from rich.segment import Segment
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from tidegate.api import names
-from tidegate.cli import facts
-from tidegate.cli.facts import Document, Tone
+from tidegate.view import Explanation, facts
+from tidegate.view.facts import Tone
 
 BAR_WIDTH: Final = 12
 MAX_PODS: Final = 8
@@ -61,254 +61,242 @@ def plain(renderable: RenderableType, *, width: int = PLAIN_WIDTH) -> str:
 
 # get
 
+STYLES: Final = {meaning: style for style, meaning in facts.MEANING.items()} | {"": ""}
+"""How a tone is drawn."""
 
-def deployment(document: Document, pods: Iterable[Document], now: datetime) -> RenderableType:
+
+def deployment(view: Mapping[str, Any], now: datetime) -> RenderableType:
     """The tree of ``get``.
 
     Args:
-        document: the ModelDeployment.
-        pods: its pods; none where they may not be read.
+        view: from `tidegate.view.document`.
         now: UTC.
     """
-    meta, found = document["metadata"], facts.state(document)
     title = Text.assemble(
-        (meta["name"], "bold"),
-        (f"  in {meta.get('namespace')}  ", Tone.FAINT),
-        (found.word, f"bold {found.tone}"),
+        (view["name"], "bold"),
+        (f"  in {view['namespace']}  ", Tone.FAINT),
+        (view["state"]["word"], f"bold {STYLES[view['state']['tone']]}"),
     )
     tree = Tree(title, guide_style=Tone.FAINT)
-    by_revision: dict[str, list[Document]] = {}
-    for pod in pods:
-        label = (pod["metadata"].get("labels") or {}).get(names.REVISION_LABEL, "")
-        by_revision.setdefault(label, []).append(pod)
-    if facts.rollout(document):
-        _rollout(tree, document, now)
-    for role, tone in (("stable", Tone.GOOD), ("canary", Tone.BUSY)):
-        one = facts.revision(document, role)
-        if one:
-            branch = tree.add(_revision(document, role, tone))
-            if one.get("message"):
-                branch.add(Text(f"{one.get('reason')}: {one['message']}", Tone.HOLD))
-            _pods(branch, by_revision.pop(one.get("hash") or "", []), now)
-    for one in facts.failed(document):
-        ago = facts.since(one.get("time"), now)
-        branch = tree.add(
-            Text.assemble(
-                ("failed  ", Tone.BAD),
-                (one.get("hash") or "", "bold"),
-                f"  {one.get('reason')}" + (f", {ago} ago" if ago else ""),
-            )
-        )
-        if one.get("message"):
-            branch.add(Text(one["message"]))
-        _pods(branch, by_revision.pop(one.get("hash") or "", []), now)
-    _others(tree, by_revision, now)
-    _conditions(tree, document)
-    if url := facts.status(document).get("url"):
-        tree.add(Text.assemble(("url  ", Tone.FAINT), str(url)))
-    if not facts.status(document):
+    if view["rollout"]:
+        _rollout(tree, view, now)
+    for one in view["revisions"]:
+        _revision(tree, one, now)
+    _measured(tree, view)
+    _conditions(tree, view)
+    if view["url"]:
+        tree.add(Text.assemble(("url  ", Tone.FAINT), view["url"]))
+    if view["state"]["word"] == "New":
         tree.add(Text("the operator has not looked at it yet", Tone.FAINT))
     return tree
 
 
-def _rollout(tree: Tree, document: Document, now: datetime) -> None:
-    found = facts.rollout(document)
-    phase = str(found.get("phase"))
-    parts = [phase, facts.step(document)]
-    if facts.rolling(document):
-        weight = found.get("weight")
-        parts.append(f"{weight} of the traffic" if weight not in (None, "0%") else "")
-        parts.append(f"{found['mirror']} mirrored" if found.get("mirror") else "")
-    if age := facts.since(found.get("since"), now):
+def _rollout(tree: Tree, view: Mapping[str, Any], now: datetime) -> None:
+    found, rolling = view["rollout"], view["rolling"]
+    phase = found["phase"]
+    parts = [phase, found["step"]]
+    if rolling:
+        parts.append(
+            f"{found['weight']} of the traffic" if found["weight"] not in ("", "0%") else ""
+        )
+        parts.append(f"{found['mirror']} mirrored" if found["mirror"] else "")
+    if age := facts.since(found["since"], now):
         parts.append(f"for {age}")
-    began = found.get("started") if found.get("started") != found.get("since") else None
-    if facts.rolling(document) and (age := facts.since(began, now)):
+    began = found["started"] if found["started"] != found["since"] else None
+    if rolling and (age := facts.since(began, now)):
         parts.append(f"began {age} ago")
     tone = {"Promoted": Tone.GOOD, "RolledBack": Tone.BAD}.get(phase, Tone.BUSY)
     branch = tree.add(
         Text.assemble(("rollout  ", Tone.FAINT), (", ".join(p for p in parts if p), tone))
     )
-    message = str(found.get("message") or "")
-    if found.get("hold") and facts.rolling(document):
+    message = found["message"]
+    if found["hold"] and rolling:
         colon = ": " if message else ""
         branch.add(Text(f"holds, {found['hold']}{colon}{message}", Tone.HOLD))
     elif message:
         branch.add(Text(message))
-    evidence = found.get("evidence") or {}
-    waits = [w for w in (facts.needs(document), facts.next_decision(document, now)) if w]
-    if facts.rolling(document) and waits:
-        branch.add(Text.assemble(("next decision  ", Tone.FAINT), "; ".join(waits)))
-    if evidence and (facts.rolling(document) or facts.tests(document)):
-        branch.add(_evidence(document))
+    if found["next"]["text"]:
+        branch.add(Text.assemble(("next decision  ", Tone.FAINT), found["next"]["text"]))
+    if found["forward"] or found["tests"]:
+        branch.add(_evidence(found))
 
 
-def _evidence(document: Document) -> RenderableType:
+def _evidence(rollout: Mapping[str, Any]) -> RenderableType:
     """Bars: requests towards the next step up, and each test's evidence towards going back."""
-    evidence = facts.rollout(document)["evidence"]
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
     grid.add_column(no_wrap=True)
     grid.add_column()
-    requests, more = evidence.get("requests") or 0, evidence.get("requestsNeeded")
-    if facts.rolling(document):
-        good = evidence.get("verdict") == "Good"
-        part = 1.0 if good else requests / (requests + more) if requests and more else 0.0
+    if forward := rollout["forward"]:
+        requests, more = forward["requests"], forward["needed"]
         text = f"{requests:,} of {requests + more:,} requests" if more else f"{requests:,} requests"
-        word = {"NotYet": "not yet", "Good": "good", "Bad": "bad"}.get(str(evidence.get("verdict")))
-        grid.add_row("forward", Bar(part, Tone.GOOD), f"{text}{f': {word}' if word else ''}")
-    for test in facts.tests(document):
-        tone = {"Bad": Tone.BAD, "Worse": Tone.HOLD}.get(str(test.get("verdict")), "")
-        got, needed = facts.figure(test.get("evidence")), facts.figure(test.get("needed"))
+        word = {"NotYet": "not yet", "Good": "good", "Bad": "bad"}.get(forward["verdict"])
+        text += f": {word}" if word else ""
+        grid.add_row("forward", Bar(forward["fraction"], Tone.GOOD), text)
+    for test in rollout["tests"]:
+        tone = STYLES[test["tone"]]
         grid.add_row(
-            Text(str(test.get("test")), tone),
-            Bar(facts.towards(test), Tone.HOLD if tone == Tone.HOLD else Tone.BAD),
+            Text(test["test"], tone),
+            Bar(test["fraction"], Tone.HOLD if tone == Tone.HOLD else Tone.BAD),
             Text.assemble(
-                (facts.sentence(test, facts.target(document)), tone),
-                (f"; evidence {got} of {needed}", Tone.FAINT),
+                (test["sentence"], tone),
+                (f"; evidence {test['evidence']} of {test['needed']}", Tone.FAINT),
             ),
         )
     legend = "evidence  towards the next step, and, test by test, towards going back"
     return Group(Text(legend, Tone.FAINT), grid)
 
 
-def _revision(document: Document, role: str, tone: str) -> Text:
-    one = facts.revision(document, role)
-    ready, pods = one.get("readyReplicas") or 0, one.get("replicas") or 0
-    traffic = facts.share(document, one.get("hash") or "")
-    text = Text.assemble(
-        (f"{role}  ", tone),
-        (one.get("hash") or "", "bold"),
-        "  ",
-        (f"{ready}/{pods} pods ready", Tone.HOLD if ready < pods or not pods else ""),
-    )
-    if "weight" in traffic:
-        observed = traffic.get("observedShare")
-        text.append(f"  weight {traffic['weight']}%")
-        text.append(f", observed {observed}" if observed else "")
-    if one.get("state") not in (None, "Ready"):
-        text.append(f"  {one['state']}", Tone.HOLD)
-    if one.get("source"):
-        text.append(f"  {one['source']}", Tone.FAINT)
-    return text
+_ROLES: Final = {
+    "stable": Tone.GOOD,
+    "canary": Tone.BUSY,
+    "failed": Tone.BAD,
+    "leaving": Tone.FAINT,
+}
 
 
-def _pods(branch: Tree, pods: Sequence[Document], now: datetime) -> None:
+def _revision(tree: Tree, one: Mapping[str, Any], now: datetime) -> None:
+    text = Text.assemble((f"{one['role']}  ", _ROLES[one["role"]]), (one["hash"], "bold"))
+    if one["role"] == "failed":
+        ago = facts.since(one["time"], now)
+        text.append(f"  {one['reason']}" + (f", {ago} ago" if ago else ""))
+    elif one["role"] != "leaving":
+        ready, there = one["ready"], one["there"]
+        text.append("  ")
+        text.append(f"{ready}/{there} pods ready", Tone.HOLD if ready < there or not there else "")
+        if one["weight"] is not None:
+            text.append(f"  weight {one['weight']}%")
+            text.append(f", observed {one['observedShare']}" if one["observedShare"] else "")
+        if one["state"] not in ("", "Ready"):
+            text.append(f"  {one['state']}", Tone.HOLD)
+        if one["source"]:
+            text.append(f"  {one['source']}", Tone.FAINT)
+    branch = tree.add(text)
+    if one["message"]:
+        failed = one["role"] == "failed"
+        words = one["message"] if failed else f"{one['reason']}: {one['message']}"
+        branch.add(Text(words, "" if failed else Tone.HOLD))
+    _pods(branch, one["pods"])
+
+
+def _pods(branch: Tree, pods: Sequence[Mapping[str, Any]]) -> None:
     # Those that need attention first.
-    ordered = sorted(pods, key=lambda p: (pod_state(p)[1] == Tone.GOOD, p["metadata"]["name"]))
+    ordered = sorted(pods, key=lambda p: (p["tone"] == "good", p["name"]))
     for pod in ordered[:MAX_PODS]:
-        word, tone = pod_state(pod)
-        restarts = sum(
-            c.get("restartCount") or 0
-            for key in ("initContainerStatuses", "containerStatuses")
-            for c in (pod.get("status") or {}).get(key) or ()
-        )
-        age = facts.since(pod["metadata"].get("creationTimestamp"), now)
+        age = "" if pod["ageSeconds"] is None else facts.span(pod["ageSeconds"])
         text = Text.assemble(
-            ("pod  ", Tone.FAINT), pod["metadata"]["name"], "  ", (word, tone), f"  {age}"
+            ("pod  ", Tone.FAINT), pod["name"], "  ", (pod["word"], STYLES[pod["tone"]]), f"  {age}"
         )
-        if restarts:
-            text.append(f"  {restarts} restarts", Tone.HOLD)
+        if pod["restarts"]:
+            text.append(f"  {pod['restarts']} restarts", Tone.HOLD)
+        if pod["coldStart"] and pod["tone"] != "good":
+            steps = [f"{s['phase']} {facts.span(s['seconds'])}" for s in pod["coldStart"]]
+            text.append(f"  {', '.join(steps)}", Tone.FAINT)
         branch.add(text)
     if len(ordered) > MAX_PODS:
         branch.add(Text(f"and {len(ordered) - MAX_PODS} more pods", Tone.FAINT))
 
 
-def pod_state(pod: Document) -> tuple[str, str]:
-    """A pod in a word, and its style."""
-    found = pod.get("status") or {}
-    if pod["metadata"].get("deletionTimestamp"):
-        return "Terminating", Tone.FAINT
-    ready = any(
-        c.get("type") == "Ready" and c.get("status") == "True"
-        for c in found.get("conditions") or ()
-    )
-    if ready:
-        labels = pod["metadata"].get("labels") or {}
-        if labels.get(names.SERVING_LABEL) != "true":
-            return "OutOfService", Tone.HOLD
-        return "Ready", Tone.GOOD
-    for key in ("initContainerStatuses", "containerStatuses"):
-        for container in found.get(key) or ():
-            waiting = (container.get("state") or {}).get("waiting") or {}
-            reason = waiting.get("reason")
-            if reason and reason not in ("PodInitializing", "ContainerCreating"):
-                return str(reason), Tone.BAD
-    for entry in found.get("conditions") or ():
-        if entry.get("type") == "PodScheduled" and entry.get("status") == "False":
-            return str(entry.get("reason") or "Unscheduled"), Tone.HOLD
-    return ("NotReady" if found.get("phase") == "Running" else str(found.get("phase"))), Tone.HOLD
+def _measured(tree: Tree, view: Mapping[str, Any]) -> None:
+    """What is measured against what is promised; nothing where nothing measures."""
+    slo, scaling = view["slo"], view["scaling"]
+    parts = []
+    if slo["latency"] and not slo["latency"].startswith("-/"):
+        parts.append(f"p{100 * (facts.number(slo['latencyQuantile']) or 0):g} {slo['latency']}")
+    if slo["errorRate"] and not slo["errorRate"].startswith("-/"):
+        parts.append(f"errors {slo['errorRate']}")
+    if parts:
+        window = f" over {slo['window']}" if slo["window"] else ""
+        tone = {"True": Tone.GOOD, "False": Tone.BAD}.get(slo["met"], "")
+        tree.add(Text.assemble(("slo  ", Tone.FAINT), (", ".join(parts), tone), window))
+    if scaling.get("requiredReplicas") is not None:
+        words = f"{scaling['requiredReplicas']} replicas required, {scaling.get('desired')} asked"
+        for key, name in (("arrivalRate", "arrivals"), ("capacityPerPod", "a pod carries")):
+            words += f", {name} {scaling[key]}" if scaling.get(key) else ""
+        tree.add(Text.assemble(("scaling  ", Tone.FAINT), words))
 
 
-def _others(tree: Tree, by_revision: dict[str, list[Document]], now: datetime) -> None:
-    for hash_, pods in sorted(by_revision.items()):
-        if pods:
-            branch = tree.add(Text.assemble(("leaving  ", Tone.FAINT), (hash_, "bold")))
-            _pods(branch, pods, now)
-
-
-def _conditions(tree: Tree, document: Document) -> None:
-    said = facts.rollout(document).get("message")
-    for one in facts.concerns(document):
+def _conditions(tree: Tree, view: Mapping[str, Any]) -> None:
+    for one in view["concerns"]:
         text = Text.assemble(
             ("condition  ", Tone.FAINT),
             (f"{one.get('type')}={one.get('status')}", Tone.HOLD),
             f" {one.get('reason')}",
         )
-        if one.get("message") and one["message"] != said:
+        if one.get("message") and one["message"] != view["message"]:
             text.append(f": {one['message']}")
         tree.add(text)
+
+
+# explain
+
+
+def explanation(found: Explanation) -> RenderableType:
+    """The page of ``explain``."""
+    if not found.revision:
+        return Text(found.head)
+    parts: list[RenderableType] = [
+        Text.assemble(
+            "Revision ",
+            (found.revision, "bold"),
+            " ",
+            (found.verb, f"bold {found.tone}"),
+            f"{found.rest}.",
+        )
+    ]
+    parts += [Padding(Text(line), (0, 0, 0, 2)) for line in found.lines]
+    if found.mends:
+        parts.append(Text("What you can do:"))
+        parts += [Padding(Text(f"- {mend}"), (0, 0, 0, 2)) for mend in found.mends]
+    parts += [Text(line, Tone.FAINT) for line in found.evidence]
+    return Group(*parts)
 
 
 # list, history
 
 
-def listing(documents: Sequence[Document], now: datetime, *, namespaces: bool) -> RenderableType:
-    """The table of ``list``; with a column for the namespace where several are shown."""
+def listing(
+    summaries: Sequence[Mapping[str, Any]], now: datetime, *, namespaces: bool
+) -> RenderableType:
+    """The table of ``list``, from `tidegate.view.summary`; with the namespace where asked."""
     columns = ["NAME", "STATE", "STABLE", "CANARY", "WEIGHT", "STEP", "PODS", "AGE"]
     rows = []
-    for one in sorted(
-        documents, key=lambda d: (d["metadata"].get("namespace") or "", d["metadata"]["name"])
-    ):
-        found, rollout = facts.state(one), facts.rollout(one)
-        under_way = facts.rolling(one)
-        status = facts.status(one)
+    for one in sorted(summaries, key=lambda s: (s["namespace"], s["name"])):
         row: list[str | Text] = [
-            one["metadata"]["name"],
-            Text(found.word, found.tone),
-            facts.revision(one, "stable").get("hash") or "-",
-            facts.revision(one, "canary").get("hash") or "-",
-            (rollout.get("weight") or "-") if under_way else "-",
-            facts.step(one).removeprefix("step ").replace(" of ", "/") or "-",
-            f"{status.get('readyReplicas') or 0}/{status.get('replicas') or 0}",
-            facts.since(one["metadata"].get("creationTimestamp"), now),
+            one["name"],
+            Text(one["state"]["word"], STYLES[one["state"]["tone"]]),
+            one["stable"] or "-",
+            one["canary"] or "-",
+            one["weight"] or "-",
+            one["step"] or "-",
+            f"{one['pods']['ready']}/{one['pods']['there']}",
+            facts.since(one["created"], now),
         ]
-        rows.append([one["metadata"].get("namespace") or "", *row] if namespaces else row)
-    return _table((["NAMESPACE"] if namespaces else []) + columns, rows)
+        rows.append([one["namespace"], *row] if namespaces else row)
+    return table((["NAMESPACE"] if namespaces else []) + columns, rows)
 
 
-def history(document: Document, now: datetime) -> RenderableType:
-    """The table of ``history``, newest first."""
-    serving = facts.revision(document, "stable").get("hash")
+def history(past: Sequence[Mapping[str, Any]], now: datetime) -> RenderableType:
+    """The table of ``history``, newest first, from the document's ``history``."""
     rows: list[list[str | Text]] = []
-    for one in facts.status(document).get("history") or ():
-        outcome = str(one.get("outcome"))
-        tone = {"RolledBack": Tone.BAD, "Promoted": Tone.GOOD, "Live": Tone.GOOD}.get(outcome, "")
-        ago = facts.since(one.get("time"), now)
+    for one in past:
+        ago = facts.since(one["time"], now)
         rows.append(
             [
-                str(one.get("revision")) + (" *" if one.get("revision") == serving else ""),
-                Text(outcome, tone),
+                one["revision"] + (" *" if one["serving"] else ""),
+                Text(one["outcome"], "" if one["tone"] == "faint" else STYLES[one["tone"]]),
                 f"{ago} ago" if ago else "-",
-                str(one.get("reason") or ""),
+                one["reason"],
             ]
         )
-    return _table(["REVISION", "OUTCOME", "WHEN", "WHY"], rows)
+    return table(["REVISION", "OUTCOME", "WHEN", "WHY"], rows)
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table:
+    """A table without lines; only the column WHY may be broken."""
+    found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
-        table.add_column(column, no_wrap=column not in ("WHY",))
+        found.add_column(column, no_wrap=column not in ("WHY",))
     for row in rows:
-        table.add_row(*row)
-    return table
+        found.add_row(*row)
+    return found

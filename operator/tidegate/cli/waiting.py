@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
-from tidegate.cli import facts
 from tidegate.cli.client import ApiError, retry_in_s
-from tidegate.cli.facts import Document
 from tidegate.cli.trouble import Exit, Trouble
+from tidegate.view import facts
+from tidegate.view.facts import Document
 
 POLL_S: Final = 1.0
 

@@ -10,17 +10,35 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tests.unit.cli import documents as d
-from tidegate.cli import explain, facts, render
+from tidegate import view
+from tidegate.cli import render
 from tidegate.status import _numbers
+from tidegate.view import facts
+from tidegate.view.pods import pod_state
+from tidegate.view.reasons import MENDS
+
+
+def shown(document: d.Document, pods: list[d.Document] | None = None) -> Any:
+    return render.deployment(view.document(document, now=d.NOW, pods=pods or []), d.NOW)
 
 
 def tree(document: d.Document, pods: list[d.Document] | None = None) -> str:
-    return render.plain(render.deployment(document, pods or [], d.NOW))
+    return render.plain(shown(document, pods))
 
 
 def explained(document: d.Document, hash_: str | None = None) -> list[str]:
-    which = explain.subject(document) if hash_ is None else hash_
-    return render.plain(explain.explanation(document, which, d.NOW)).splitlines()
+    which = view.subject(document) if hash_ is None else hash_
+    found = view.explanation(document, which, d.NOW)
+    return render.plain(render.explanation(found)).splitlines()
+
+
+def listed(documents: list[d.Document], *, namespaces: bool = False) -> Any:
+    rows = [view.summary(one, d.NOW) for one in documents]
+    return render.listing(rows, d.NOW, namespaces=namespaces)
+
+
+def past(document: d.Document) -> Any:
+    return render.history(view.document(document, now=d.NOW)["history"], d.NOW)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +109,7 @@ def test_a_hold_says_why_and_what_to_do(name: str) -> None:
     assert " is held: " in lines[0]
     assert any(f"{hold}: {message}" in line for line in lines)
     assert "What you can do:" in lines
-    assert hold in explain.MENDS
+    assert hold in MENDS
     assert not any("{" in line for line in lines)
 
 
@@ -99,11 +117,12 @@ def test_a_hold_says_why_and_what_to_do(name: str) -> None:
 @pytest.mark.parametrize("width", [20, 80, render.PLAIN_WIDTH])
 def test_every_state_can_be_shown(name: str, width: int) -> None:
     document = d.ALL[name]
-    assert render.plain(render.deployment(document, d.PODS, d.NOW), width=width)
-    which = explain.subject(document)
-    assert render.plain(explain.explanation(document, which, d.NOW), width=width)
-    assert render.plain(render.listing([document], d.NOW, namespaces=True), width=width)
-    assert render.plain(render.history(document, d.NOW), width=width)
+    assert render.plain(shown(document, d.PODS), width=width)
+    which = view.subject(document)
+    found = view.explanation(document, which, d.NOW)
+    assert render.plain(render.explanation(found), width=width)
+    assert render.plain(listed([document], namespaces=True), width=width)
+    assert render.plain(past(document), width=width)
 
 
 def test_explain_leads_with_the_counts_and_ends_with_the_evidence() -> None:
@@ -150,7 +169,7 @@ def test_a_failed_revision_that_is_asked_for_again_is_the_one_to_explain() -> No
     document = {**d.ROLLED_BACK, "status": {**d.ROLLED_BACK["status"]}}
     document["status"]["rollout"] = {"phase": "Promoted", "hold": "RolledBack", "message": "failed"}
     assert facts.state(document).word == "RolledBack"
-    assert explain.subject(document) == d.CANARY
+    assert view.subject(document) == d.CANARY
 
 
 def test_explain_a_past_revision() -> None:
@@ -218,7 +237,7 @@ def test_a_bar_is_full_or_empty_only_where_that_is_so(fraction: float) -> None:
 def test_no_glyphs_where_the_terminal_has_none() -> None:
     console = Console(width=120, color_system=None, file=TextIOWrapper(BytesIO(), "ascii"))
     with console.capture() as captured:
-        console.print(render.deployment(d.STEP, d.PODS, d.NOW))
+        console.print(shown(d.STEP, d.PODS))
     assert captured.get().isascii()
 
 
@@ -243,7 +262,7 @@ def test_spans(seconds: float, expected: str) -> None:
 
 def test_the_list() -> None:
     other = {**d.STEADY, "metadata": {**d.STEADY["metadata"], "namespace": "lab"}}
-    lines = render.plain(render.listing([d.STEP, other], d.NOW, namespaces=True)).splitlines()
+    lines = render.plain(listed([d.STEP, other], namespaces=True)).splitlines()
     assert [line.split() for line in lines] == [
         ["NAMESPACE", "NAME", "STATE", "STABLE", "CANARY", "WEIGHT", "STEP", "PODS", "AGE"],
         f"lab magika Ready {d.STABLE} - - - 3/3 9d".split(),
@@ -252,7 +271,7 @@ def test_the_list() -> None:
 
 
 def test_the_history() -> None:
-    lines = render.plain(render.history(d.ROLLED_BACK, d.NOW)).splitlines()
+    lines = render.plain(past(d.ROLLED_BACK)).splitlines()
     assert lines[1].startswith(
         f"{d.CANARY}    RolledBack  3m ago  ErrorRate: 15 of 200 requests failed"
     )
@@ -285,14 +304,14 @@ def test_gates_ought_to_be_true_and_all_other_conditions_false() -> None:
 def test_a_pods_state(change: dict[str, Any], expected: str) -> None:
     pod = d.pod("p", d.STABLE)
     pod["metadata"] |= change
-    assert render.pod_state(pod)[0] == expected
+    assert pod_state(pod)[0] == expected
 
 
 def test_a_pod_that_waits() -> None:
     waiting = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
     pod = d.pod("p", d.STABLE, phase="Pending", conditions=[waiting])
-    assert render.pod_state(pod)[0] == "Unschedulable"
-    assert render.pod_state(d.pod("p", d.STABLE, ready=False))[0] == "NotReady"
+    assert pod_state(pod)[0] == "Unschedulable"
+    assert pod_state(d.pod("p", d.STABLE, ready=False))[0] == "NotReady"
 
 
 @given(st.sampled_from(sorted(d.ALL)), st.randoms(use_true_random=False))
@@ -315,5 +334,5 @@ def test_a_status_with_fields_left_out_can_be_shown(name: str, random: Random) -
     tree(document, d.PODS)
     for hash_ in ["", *facts.known_revisions(document)]:
         explained(document, hash_)
-    render.plain(render.listing([document], d.NOW, namespaces=False))
-    render.plain(render.history(document, d.NOW))
+    render.plain(listed([document]))
+    render.plain(past(document))

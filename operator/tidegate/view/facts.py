@@ -1,4 +1,4 @@
-"""What a ModelDeployment's document says, in the words of the command line. Pure.
+"""What a ModelDeployment says, in words. Pure.
 
 Documents are the API server's own, of any age of the operator: every field may be missing.
 """
@@ -26,6 +26,16 @@ class Tone:
     HOLD: Final = "yellow"
     BUSY: Final = "cyan"
     FAINT: Final = "dim"
+
+
+MEANING: Final = {
+    Tone.GOOD: "good",
+    Tone.BAD: "bad",
+    Tone.HOLD: "hold",
+    Tone.BUSY: "busy",
+    Tone.FAINT: "faint",
+}
+"""What a tone says, for those who draw it in another way."""
 
 
 @dataclass(frozen=True)

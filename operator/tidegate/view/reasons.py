@@ -2,15 +2,12 @@
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
-from rich.console import Group, RenderableType
-from rich.padding import Padding
-from rich.text import Text
-
-from tidegate.cli import facts
-from tidegate.cli.facts import Document, Tone
+from tidegate.view import facts
+from tidegate.view.facts import Document, Tone
 
 MENDS: Final = {
     "Paused": "go on: tidegate resume {name}, or rollout.paused: false where the manifest says so",
@@ -33,6 +30,47 @@ MENDS: Final = {
 """What to do about a hold."""
 
 
+@dataclass(frozen=True)
+class Explanation:
+    """Why it stands with a revision as it does.
+
+    Attributes:
+        revision: its hash; '' where there is none yet.
+        verb: what became of it, such as ``was rolled back``.
+        tone: of the verb.
+        rest: what follows it in the first sentence.
+        lines: sentences, the counts first.
+        mends: what can be done.
+        evidence: each test's e-value; said last.
+    """
+
+    revision: str = ""
+    verb: str = ""
+    tone: str = Tone.FAINT
+    rest: str = ""
+    lines: tuple[str, ...] = ()
+    mends: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
+
+    @property
+    def head(self) -> str:
+        """The first sentence."""
+        if not self.revision:
+            return "No revision yet: the operator has not looked at it."
+        return f"Revision {self.revision} {self.verb}{self.rest}."
+
+    def dump(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "revision": self.revision,
+            "head": self.head,
+            "tone": facts.MEANING[self.tone],
+            "lines": list(self.lines),
+            "mends": list(self.mends),
+            "evidence": list(self.evidence),
+        }
+
+
 def subject(document: Document) -> str:
     """The hash of the revision that is asked about where none is named; '' where there is none."""
     phase = facts.rollout(document).get("phase")
@@ -44,7 +82,7 @@ def subject(document: Document) -> str:
     return facts.revision(document, "stable").get("hash") or ""
 
 
-def explanation(document: Document, hash_: str, now: datetime) -> RenderableType:
+def explanation(document: Document, hash_: str, now: datetime) -> Explanation:
     """Why it stands with a revision as it does.
 
     Args:
@@ -55,7 +93,7 @@ def explanation(document: Document, hash_: str, now: datetime) -> RenderableType
     failure = next((f for f in facts.failed(document) if f.get("hash") == hash_), None)
     on_trial = facts.rolling(document) and hash_ == facts.revision(document, "canary").get("hash")
     if not hash_:
-        return Text("No revision yet: the operator has not looked at it.")
+        return Explanation()
     if on_trial:
         return _on_trial(document, hash_, now)
     if failure is not None:
@@ -63,7 +101,7 @@ def explanation(document: Document, hash_: str, now: datetime) -> RenderableType
     return _past(document, hash_, now)
 
 
-def _on_trial(document: Document, hash_: str, now: datetime) -> RenderableType:
+def _on_trial(document: Document, hash_: str, now: datetime) -> Explanation:
     rollout, name = facts.rollout(document), document["metadata"]["name"]
     hold, phase = rollout.get("hold"), rollout.get("phase")
     where = facts.step(document) or {
@@ -76,7 +114,7 @@ def _on_trial(document: Document, hash_: str, now: datetime) -> RenderableType:
     weight = f", {weight} of the traffic" if weight and phase == "Canary" else ""
     ago = facts.since(rollout.get("since"), now)
     verb, tone = ("is held", Tone.HOLD) if hold else ("is on trial", Tone.BUSY)
-    head = _head(hash_, verb, tone, f": {where}{weight}" + (f", for {ago}" if ago else ""))
+    head = (hash_, verb, tone, f": {where}{weight}" + (f", for {ago}" if ago else ""))
     evidence = rollout.get("evidence") or {}
     tests = facts.tests(document)
     body = _counts(tests, document)
@@ -104,13 +142,13 @@ def _on_trial(document: Document, hash_: str, now: datetime) -> RenderableType:
     mends = [mend] if mend else []
     if hold or phase == "Baking":
         mends.append(f"take it back: tidegate abort {name}")
-    return _page(head, body, _weighed(tests), mends)
+    return Explanation(*head, tuple(body), tuple(mends), tuple(_weighed(tests)))
 
 
-def _failed(document: Document, failure: Document, now: datetime) -> RenderableType:
+def _failed(document: Document, failure: Document, now: datetime) -> Explanation:
     name, hash_ = document["metadata"]["name"], str(failure.get("hash"))
     ago = facts.since(failure.get("time"), now)
-    head = _head(
+    head = (
         hash_,
         "was rolled back",
         Tone.BAD,
@@ -131,20 +169,16 @@ def _failed(document: Document, failure: Document, now: datetime) -> RenderableT
             if share is not None
             else f"Stable is {stable}."
         )
-    return _page(
-        head,
-        body,
-        weighed,
-        [
-            "mend the model and apply it: a changed spec is a new revision",
-            f"try this one again: tidegate retry {name} {hash_}",
-            f"see what failed, while its pods are kept (rollout.keepFailed): "
-            f"tidegate logs {name} --failed --revision {hash_}",
-        ],
+    mends = (
+        "mend the model and apply it: a changed spec is a new revision",
+        f"try this one again: tidegate retry {name} {hash_}",
+        f"see what failed, while its pods are kept (rollout.keepFailed): "
+        f"tidegate logs {name} --failed --revision {hash_}",
     )
+    return Explanation(*head, tuple(body), mends, tuple(weighed))
 
 
-def _past(document: Document, hash_: str, now: datetime) -> RenderableType:
+def _past(document: Document, hash_: str, now: datetime) -> Explanation:
     name = document["metadata"]["name"]
     past = facts.status(document).get("history") or ()
     entry = next((h for h in past if h.get("revision") == hash_), None)
@@ -159,7 +193,7 @@ def _past(document: Document, hash_: str, now: datetime) -> RenderableType:
         "Replaced": ("was replaced", Tone.FAINT),
     }
     verb, tone = known.get(outcome, (f"ended: {outcome}" if outcome else "serves", Tone.GOOD))
-    head = _head(hash_, verb, tone, f" {ago} ago" if ago else "")
+    head = (hash_, verb, tone, f" {ago} ago" if ago else "")
     phase = facts.rollout(document).get("phase")
     own = serves and phase == "Promoted"
     told = serves and phase in ("Promoted", "Superseded")
@@ -179,11 +213,7 @@ def _past(document: Document, hash_: str, now: datetime) -> RenderableType:
         for c in (facts.concerns(document) if serves else ())
     ]
     mends = [] if serves else [f"go back to it, through the gates: tidegate undo {name} {hash_}"]
-    return _page(head, body, _weighed(tests), mends)
-
-
-def _head(hash_: str, verb: str, tone: str, rest: str) -> Text:
-    return Text.assemble("Revision ", (hash_, "bold"), " ", (verb, f"bold {tone}"), f"{rest}.")
+    return Explanation(*head, tuple(body), tuple(mends), tuple(_weighed(tests)))
 
 
 def _says(message: str, body: Iterable[str]) -> bool:
@@ -232,16 +262,3 @@ def _joined(reason: str, message: object) -> str:
 def _ended(text: str) -> str:
     text = text.strip()
     return text if text.endswith((".", "!", "?")) else f"{text}."
-
-
-def _page(
-    head: Text, body: Iterable[str], weighed: Iterable[str], mends: Iterable[str]
-) -> RenderableType:
-    parts: list[RenderableType] = [head]
-    parts += [Padding(Text(line), (0, 0, 0, 2)) for line in body]
-    mends = list(mends)
-    if mends:
-        parts.append(Text("What you can do:"))
-        parts += [Padding(Text(f"- {mend}"), (0, 0, 0, 2)) for mend in mends]
-    parts += [Text(line, Tone.FAINT) for line in weighed]
-    return Group(*parts)
