@@ -1,0 +1,1 @@
+"""How many replicas the measured load needs: arrivals, service time, capacity model, decision."""
