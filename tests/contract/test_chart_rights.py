@@ -51,7 +51,8 @@ async def test_the_charts_rights_are_enough(
     # KUBECONFIG is a list divided by colons, so its path must hold none.
     account = tmp_path / "account.kubeconfig"
     shutil.copy(plane.kubeconfig_for(user, groups), account)
-    await h.create_model(kube, namespace, **SPEC)
+    # The former revision goes as soon as the new one is promoted.
+    await h.create_model(kube, namespace, **SPEC | {"rollout": {"bake": "0s"}})
     log = AuditLog(plane.audit_log)
     async with h.running(h.connection_by(account), namespace, plan) as operator:
         await until_ready(kube, namespace)
