@@ -5,6 +5,7 @@ closed meanwhile is sent again, which all requests of this package can bear.
 """
 
 import base64
+import difflib
 import http.client
 import ipaddress
 import json
@@ -93,9 +94,18 @@ class Client:
                     404,
                     error.reason,
                     f"no ModelDeployment {name} in namespace {namespace}",
-                    "see tidegate list -A",
+                    self._nearest(namespace, name) or "see tidegate list -A",
                 ) from None
             raise
+
+    def _nearest(self, namespace: str, name: str) -> str:
+        """What may have been meant; '' where nothing is alike, or names may not be read."""
+        try:
+            found = [d["metadata"]["name"] for d in self.list(deployment_path(namespace))]
+        except Trouble:
+            return ""
+        alike = difflib.get_close_matches(name, found, n=1)
+        return f"did you mean {alike[0]}?" if alike else ""
 
     def list(
         self,

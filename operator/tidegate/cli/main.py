@@ -1,19 +1,37 @@
-"""`tidegate`, and `kubectl tidegate`: the commands.
+"""`tidegate`, and `kubectl tidegate`: the commands that look and decide.
 
 Only what every command needs is imported at the top, so that ``--help`` and completion are quick.
 """
 
-import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from tidegate.cli.common import (
+    Color,
+    Context,
+    Document,
+    Form,
+    Kubeconfig,
+    Name,
+    Namespace,
+    Output,
+    Revision,
+    Timeout,
+    Where,
+    Whole,
+    connected,
+    console,
+    dump,
+    plain_name,
+    seconds,
+    show,
+    stand_before,
+    utc_now,
+)
 from tidegate.cli.trouble import Exit, Trouble
 
 if TYPE_CHECKING:
@@ -21,8 +39,6 @@ if TYPE_CHECKING:
 
     from tidegate.cli.client import Client
     from tidegate.verbs import Verb
-
-Document = dict[str, Any]
 
 LOOK: Final = "Look"
 DECIDE: Final = "Decide"
@@ -41,51 +57,12 @@ app = typer.Typer(
 )
 
 
-class Output(StrEnum):
-    """Forms of output."""
-
-    JSON = "json"
-    YAML = "yaml"
-    NAME = "name"
-
-
 class Goal(StrEnum):
     """What `wait` waits for."""
 
     PROMOTED = "promoted"
     READY = "ready"
     AVAILABLE = "available"
-
-
-class Color(StrEnum):
-    """When to use colours."""
-
-    AUTO = "auto"
-    ALWAYS = "always"
-    NEVER = "never"
-
-
-@dataclass
-class Where:
-    """Options that stand before the command; its own win."""
-
-    namespace: str | None = None
-    context: str | None = None
-    kubeconfig: str | None = None
-    color: Color = Color.AUTO
-
-
-_where = Where()
-
-Namespace = Annotated[str | None, typer.Option("-n", "--namespace", help="Else the context's.")]
-Context = Annotated[str | None, typer.Option(help="Of the kubeconfig; else its current one.")]
-Kubeconfig = Annotated[str | None, typer.Option(help="File; else $KUBECONFIG, ~/.kube/config.")]
-Name = Annotated[str, typer.Argument(help="ModelDeployment.", show_default=False)]
-Revision = Annotated[
-    str, typer.Argument(help="Hash of a revision, or how it begins.", show_default=False)
-]
-Form = Annotated[Output | None, typer.Option("-o", "--output", help="Instead of text.")]
-Timeout = Annotated[str, typer.Option(help="How long to wait, such as 90s, 30m, 1h30m.")]
 
 
 def _version(asked: bool) -> None:
@@ -107,97 +84,7 @@ def options(
     ] = False,
 ) -> None:
     """Options of all commands; they may stand after the command, too."""
-    global _where
-    _where = Where(namespace, context, kubeconfig, color)
-
-
-@contextmanager
-def _connected(
-    namespace: str | None, context: str | None, kubeconfig: str | None
-) -> "Iterator[tuple[Client, str]]":
-    """A client, and the namespace that is meant."""
-    from tidegate.cli.client import Client
-    from tidegate.cli.kubeconfig import access
-
-    found = access(kubeconfig=kubeconfig or _where.kubeconfig, context=context or _where.context)
-    client = Client(found)
-    try:
-        yield client, namespace or _where.namespace or found.namespace
-    finally:
-        client.close()
-
-
-def _plain_name(name: str) -> str:
-    """A name without the kind before it, as ``-o name`` prints it."""
-    return name.rpartition("/")[2]
-
-
-# Output.
-
-
-def _color() -> bool:
-    if _where.color is not Color.AUTO:
-        return _where.color is Color.ALWAYS
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    colored = _color()
-    return Console(
-        no_color=not colored,
-        force_terminal=True if _where.color is Color.ALWAYS else None,
-        color_system="auto" if colored else None,
-        highlight=False,
-        soft_wrap=False,
-    )
-
-
-def _show(renderable: "RenderableType", *, whole: bool = False) -> None:
-    """To a terminal with its width and colours; else plain, in whole lines.
-
-    With `whole` the lines are not broken or cut on a narrow terminal either; it wraps them.
-    """
-    from tidegate.cli.render import natural_width, plain
-
-    if sys.stdout.isatty() or _where.color is Color.ALWAYS:
-        console = _console()
-        if whole:
-            console.width = max(console.width, natural_width(renderable, console))
-        console.print(renderable)
-        return
-
-    typer.echo(plain(renderable), nl=False)
-
-
-def _dump(found: Document | Sequence[Document], form: Output) -> None:
-    items = [found] if isinstance(found, dict) else list(found)
-    if form is Output.NAME:
-        from tidegate.api import names
-
-        for item in items:
-            typer.echo(f"{names.SINGULAR}.{names.GROUP}/{item['metadata']['name']}")
-        return
-    for item in items:
-        item.get("metadata", {}).pop("managedFields", None)
-    body: Any = (
-        found
-        if isinstance(found, dict)
-        else {"apiVersion": "v1", "kind": "List"} | {"items": items}
-    )
-    if form is Output.JSON:
-        import json
-
-        typer.echo(json.dumps(body, indent=2, ensure_ascii=False))
-    else:
-        import yaml
-
-        typer.echo(yaml.safe_dump(body, sort_keys=False, allow_unicode=True), nl=False)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
+    stand_before(Where(namespace, context, kubeconfig, color))
 
 
 # Look.
@@ -207,7 +94,10 @@ def _now() -> datetime:
 def get(
     name: Name,
     watch: Annotated[bool, typer.Option("-w", "--watch", help="Live, until Ctrl-C.")] = False,
-    output: Form = None,
+    output: Annotated[
+        Whole | None,
+        typer.Option("-o", "--output", help="The object; view: what text and dashboard show."),
+    ] = None,
     namespace: Namespace = None,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
@@ -216,18 +106,23 @@ def get(
     from tidegate import view
     from tidegate.cli import render
 
-    with _connected(namespace, context, kubeconfig) as (client, space):
-        name = _plain_name(name)
+    with connected(namespace, context, kubeconfig) as (client, space):
+        name = plain_name(name)
         if output is not None:
             if watch:
                 raise Trouble("-w and -o do not go together", "leave one out")
-            _dump(client.get(space, name), output)
+            document = client.get(space, name)
+            if output is Whole.VIEW:
+                pods = _pods(client, space, name)
+                dump(view.document(document, now=utc_now(), pods=pods), Output.JSON)
+            else:
+                dump(document, Output(output.value))
             return
         if watch:
             _watch(client, space, name)
             return
-        document, now = client.get(space, name), _now()
-        _show(
+        document, now = client.get(space, name), utc_now()
+        show(
             render.deployment(
                 view.document(document, now=now, pods=_pods(client, space, name)), now
             )
@@ -263,7 +158,7 @@ def _watch(client: "Client", namespace: str, name: str) -> None:
     document, pods, trouble = client.get(namespace, name), _pods(client, namespace, name), ""
 
     def picture() -> "RenderableType":
-        now = _now()
+        now = utc_now()
         tree = render.deployment(view.document(document, now=now, pods=pods), now)
         return Group(tree, Text(f"as it was; {trouble}", "red")) if trouble else tree
 
@@ -289,11 +184,11 @@ def _watch(client: "Client", namespace: str, name: str) -> None:
             told = (document["metadata"].get("resourceVersion"), trouble)
             if told != last:
                 typer.echo(stamped(""))
-                _show(picture())
+                show(picture())
                 last = told
             time.sleep(look())
     with Live(
-        picture(), console=_console(), auto_refresh=False, vertical_overflow="ellipsis"
+        picture(), console=console(), auto_refresh=False, vertical_overflow="ellipsis"
     ) as live:
         wait_s = POLL_S
         while True:
@@ -317,14 +212,14 @@ def list_(
     from tidegate.cli import render
     from tidegate.cli.client import deployment_path
 
-    with _connected(namespace, context, kubeconfig) as (client, space):
+    with connected(namespace, context, kubeconfig) as (client, space):
         found = client.list(deployment_path(None if all_namespaces else space))
         if output is not None:
-            _dump(found, output)
+            dump(found, output)
         elif found:
-            now = _now()
+            now = utc_now()
             rows = [view.summary(one, now) for one in found]
-            _show(render.listing(rows, now, namespaces=all_namespaces), whole=True)
+            show(render.listing(rows, now, namespaces=all_namespaces), whole=True)
         else:
             where = "in this cluster" if all_namespaces else f"in namespace {space}"
             typer.echo(f"no ModelDeployments {where}", err=True)
@@ -343,16 +238,16 @@ def explain(
     from tidegate import view
     from tidegate.cli import asking, render
 
-    with _connected(namespace, context, kubeconfig) as (client, space):
-        document = client.get(space, _plain_name(name))
+    with connected(namespace, context, kubeconfig) as (client, space):
+        document = client.get(space, plain_name(name))
         which = asking.known(document, revision) if revision else view.subject(document)
-        found = view.explanation(document, which, _now())
+        found = view.explanation(document, which, utc_now())
         if output is Output.NAME:
             typer.echo(found.revision)
         elif output is not None:
-            _dump(found.dump(), output)
+            dump(found.dump(), output)
         else:
-            _show(render.explanation(found))
+            show(render.explanation(found))
 
 
 @app.command(rich_help_panel=LOOK)
@@ -368,17 +263,17 @@ def history(
     from tidegate.cli import render
     from tidegate.view import facts
 
-    with _connected(namespace, context, kubeconfig) as (client, space):
-        document = client.get(space, _plain_name(name))
+    with connected(namespace, context, kubeconfig) as (client, space):
+        document = client.get(space, plain_name(name))
         past = list(facts.status(document).get("history") or ())
         if output is Output.NAME:
             for entry in past:
                 typer.echo(entry["revision"])
         elif output is not None:
-            _dump(past, output)
+            dump(past, output)
         elif past:
-            now = _now()
-            _show(render.history(view.document(document, now=now)["history"], now))
+            now = utc_now()
+            show(render.history(view.document(document, now=now)["history"], now))
         else:
             typer.echo(f"{document['metadata']['name']} has no history yet", err=True)
 
@@ -415,8 +310,8 @@ def logs(
             typer.echo(reading.told(found))
             told.add(pod)
 
-    with _connected(namespace, context, kubeconfig) as (client, space):
-        name = _plain_name(name)
+    with connected(namespace, context, kubeconfig) as (client, space):
+        name = plain_name(name)
         document = client.get(space, name)
         which = asking.known(document, revision) if revision else view.subject(document)
         container = reading.SIDECAR if failed else reading.SERVER
@@ -448,9 +343,9 @@ def _decide(
     """Ask a verb, wait until it is handled, and say what became of it."""
     from tidegate.cli import asking, waiting
 
-    limit_s = _seconds(timeout)
-    with _connected(namespace, context, kubeconfig) as (client, space):
-        name = _plain_name(name)
+    limit_s = seconds(timeout)
+    with connected(namespace, context, kubeconfig) as (client, space):
+        name = plain_name(name)
         document = client.get(space, name)
         asking.refuse_vain(document, verb)
         request, asked = asking.ask(
@@ -602,9 +497,9 @@ def wait(
     """
     from tidegate.cli import waiting
 
-    limit_s = _seconds(timeout)
-    with _connected(namespace, context, kubeconfig) as (client, space):
-        name = _plain_name(name)
+    limit_s = seconds(timeout)
+    with connected(namespace, context, kubeconfig) as (client, space):
+        name = plain_name(name)
         code, text = waiting.wait(
             lambda: client.get(space, name),
             lambda document: waiting.outcome(document, waiting.Goal(goal.value)),
@@ -616,15 +511,6 @@ def wait(
         return
     mend = f"see tidegate explain {name}" if code is Exit.FAILED else f"see tidegate get {name}"
     raise Trouble(text, mend, code=code)
-
-
-def _seconds(text: str) -> float:
-    from tidegate.cli.waiting import seconds
-
-    try:
-        return seconds(text)
-    except ValueError:
-        raise Trouble(f"--timeout {text} is no length of time", "write 90s, 30m, 1h30m") from None
 
 
 def main(arguments: Iterable[str] | None = None) -> None:
