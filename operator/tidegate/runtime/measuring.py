@@ -33,8 +33,10 @@ from tidegate.measurement import (
 from tidegate.observed import Measured, Object
 from tidegate.resources.sidecar import INTERNAL_PORT, SIDECAR_METRICS_PATH, TrafficClass
 from tidegate.runtime.cache import Key
+from tidegate.runtime.fleet import View
 from tidegate.runtime.pages import PageError, Pages
 from tidegate.runtime.queue import KeyedQueue
+from tidegate.runtime.telemetry import Metrics
 
 log: Final = structlog.get_logger(__name__)
 
@@ -42,7 +44,7 @@ T = TypeVar("T")
 
 READ_TIMEOUT_S: Final = 1.0
 READS_AT_ONCE: Final = 128
-"""Over all rollouts."""
+"""Over all ModelDeployments."""
 # Only what is evidence, and only what was ever used: a fifth of the page.
 PAGE: Final = (
     f"{SIDECAR_METRICS_PATH}?usedonly&filter="
@@ -192,6 +194,8 @@ class _Live:
         dumped_at: when the evidence was last written down.
         silent: pods of the canary have not been read for long.
         problems: by UID, why a pod was not read at the last look.
+        looked_at: when the last look was taken in.
+        first_bad_at: when the canary was not yet seen to fail or to be slow; None: it never was.
     """
 
     key: Key
@@ -213,6 +217,8 @@ class _Live:
     dumped_at: float = 0.0
     silent: bool = False
     problems: dict[str, str] = field(default_factory=dict)
+    looked_at: float | None = None
+    first_bad_at: float | None = None
 
 
 class _Signal(NamedTuple):
@@ -236,10 +242,12 @@ class Measurer:
         queue: woken with a key when its measurements change what may be done.
         source: reads pods.
         other: knows counters of pods that cannot be read; None: nobody does.
+        metrics: counts.
         clock: monotonic, seconds.
         epoch_s: seconds since the epoch when `clock` was 0. The wall clock is looked at once: a
             time that jumps must not look like requests that waited.
         sleep: waits so many seconds of `clock`.
+        reads: bounds how many pods are read at once, by this and by whoever shares it.
     """
 
     def __init__(
@@ -248,6 +256,8 @@ class Measurer:
         source: Source | None = None,
         other: OtherSource | None = None,
         *,
+        reads: asyncio.Semaphore | None = None,
+        metrics: Metrics | None = None,
         clock: Callable[[], float] = time.monotonic,
         epoch_s: float | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -255,11 +265,12 @@ class Measurer:
         self._queue = queue
         self._source: Source = source if source is not None else Sidecars()
         self._other = other
+        self._metrics = metrics if metrics is not None else Metrics()
         self._clock = clock
         self._epoch_s = time.time() - clock() if epoch_s is None else epoch_s
         self._sleep = sleep
         self._live: dict[Key, _Live] = {}
-        self._reads = asyncio.Semaphore(READS_AT_ONCE)
+        self._reads = asyncio.Semaphore(READS_AT_ONCE) if reads is None else reads
         self._closed = False
 
     def want(self, key: Key, measure: Measure | None, pods: Iterable[Object]) -> None:
@@ -286,6 +297,24 @@ class Measurer:
         """What is known of a key's rollout; None: nothing yet, or there is none."""
         live = self._live.get(key)
         return None if live is None else live.measured
+
+    def bad_for_s(self, key: Key) -> float | None:
+        """Seconds since a key's canary first failed or was slow; None: that was not seen.
+
+        Counted from the look before the one that showed it: rather too long than too short.
+        """
+        live = self._live.get(key)
+        if live is None or live.resumed or live.first_bad_at is None:
+            return None
+        return self._clock() - live.first_bad_at
+
+    def views(self) -> dict[Key, View]:
+        """All rollouts under way."""
+        now = self._clock()
+        return {
+            key: View(live.measured, None if live.all_read_at is None else now - live.all_read_at)
+            for key, live in self._live.items()
+        }
 
     async def stop(self) -> None:
         """End all tasks and close connections. It measures nothing any more."""
@@ -347,7 +376,9 @@ class Measurer:
                 reading = await self._source.read(pod, self._now_s)
             except ReadError as error:
                 live.problems[pod.uid] = str(error)
+                self._metrics.sidecar_reads.labels("failed").inc()
                 return None
+        self._metrics.sidecar_reads.labels("read").inc()
         live.problems.pop(pod.uid, None)
         return reading
 
@@ -379,6 +410,9 @@ class Measurer:
         block = live.ledger.observe(readings, at_s=at_s, unread=[p.name for p in unread])
         live.evidence.observe(block)
         judgement = live.evidence.judge()
+        if live.first_bad_at is None and (block.canary.failed or block.canary.slow):
+            live.first_bad_at = now if live.looked_at is None else live.looked_at
+        live.looked_at = now
         if block.canary.failed or block.hanging or _looks_bad(judgement):
             live.suspect_until = now + SUSPECT_FOR_S
         canary = [p for p in pods if p.revision == measure.canary]

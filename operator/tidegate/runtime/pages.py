@@ -29,7 +29,7 @@ class Pages:
     """Gets one page of many servers.
 
     Args:
-        path: with its query, encoded.
+        path: with its query, encoded; another may be asked for each time.
         timeout_s: of one page, connecting included.
         clock: monotonic, seconds.
     """
@@ -43,24 +43,26 @@ class Pages:
         self._idle: dict[str, _Connection] = {}
         self._pruned_at = clock()
 
-    async def get(self, address: str) -> bytes:
+    async def get(self, address: str, path: str = "") -> bytes:
         """The page of one server.
 
         Args:
             address: ``host:port``; an IPv6 address in brackets.
+            path: another than the usual one, encoded.
 
         Raises:
             PageError: there is no answer in time, or not status 200, or none that is understood.
         """
+        path = path or self._path
         try:
             async with asyncio.timeout(self._timeout_s):
                 kept = self._idle.pop(address, None)
                 if kept is not None and not kept.closed:
                     try:
-                        return await self._ask(kept, address)
+                        return await self._ask(kept, address, path)
                     except _ClosedError:
                         pass  # it was closed for idleness just now; that is no answer of the pod's
-                return await self._ask(await self._connect(address), address)
+                return await self._ask(await self._connect(address), address, path)
         except TimeoutError:
             raise PageError(f"no answer within {self._timeout_s:g} s") from None
         except OSError as error:
@@ -79,8 +81,8 @@ class Pages:
         )
         return connection
 
-    async def _ask(self, connection: "_Connection", address: str) -> bytes:
-        request = f"GET {self._path} HTTP/1.1\r\nHost: {address}\r\n\r\n".encode("ascii")
+    async def _ask(self, connection: "_Connection", address: str, path: str) -> bytes:
+        request = f"GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n".encode("ascii")
         try:
             page = await connection.ask(request)
         except BaseException:

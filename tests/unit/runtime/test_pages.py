@@ -84,6 +84,17 @@ async def test_pages_on_one_connection(
     pages.close()
 
 
+async def test_other_pages_of_a_server_come_by_the_same_connection(
+    server: Server, pages: Pages
+) -> None:
+    for path in ("/v2/models/m/stats", "", "/v2/models/m/config"):
+        assert await pages.get(server.address, path) == b"hello"
+    asked = [request.split()[1] for request in server.requests]
+    assert asked == [b"/v2/models/m/stats", b"/stats?x", b"/v2/models/m/config"]
+    assert server.connections == 1
+    pages.close()
+
+
 async def test_an_empty_page(server: Server, pages: Pages) -> None:
     server.answers = [OK + b"content-length: 0\r\n\r\n", CHUNKS.partition(b"3;")[0] + b"0\r\n\r\n"]
     assert [await pages.get(server.address) for _ in range(2)] == [b"", b""]
