@@ -396,6 +396,28 @@ RULES: Final[tuple[Rule, ...]] = (
         "self.isSorted() && self.all(a, self.exists_one(b, a == b))",
         "{self} is not ascending; sort the sizes and name each once",
     ),
+    *(
+        _positive_duration(
+            f"spec.model.config.dynamicBatching{at}",
+            "queueTimeout",
+            "write for example 500ms, or leave it out",
+        )
+        for at in ("", ".priorities[]")
+    ),
+    Rule(
+        "spec.model.config.dynamicBatching",
+        "!has(self.defaultPriority)"
+        " || has(self.priorities) && self.defaultPriority <= self.priorities.size()",
+        "defaultPriority is {self.defaultPriority}, and there are "
+        "{has(self.priorities) ? self.priorities.size() : 0} priorities; name one of them",
+        ".defaultPriority",
+    ),
+    Rule(
+        "spec.traffic.overload",
+        "!has(self.reserved) || has(self.maxPending)",
+        "reserved adds to maxPending, which is not set; set it, or leave out reserved",
+        ".reserved",
+    ),
     Rule(
         "spec.model.config",
         "!has(self.warmup) || !has(self.maxBatchSize)"

@@ -140,6 +140,25 @@ class Source(Block):
     )
 
 
+class TimeoutAction(StrEnum):
+    """What happens to a request that waited too long."""
+
+    REJECT = "Reject"
+    DELAY = "Delay"
+
+
+class PriorityQueue(Block):
+    """The queue of one priority."""
+
+    max_queue_size: int | None = Field(
+        None, ge=0, le=1_000_000, description="As dynamicBatching.maxQueueSize."
+    )
+    queue_timeout: Duration | None = Field(None, description="As dynamicBatching.queueTimeout.")
+    timeout_action: TimeoutAction = Field(
+        TimeoutAction.REJECT, description="As dynamicBatching.timeoutAction."
+    )
+
+
 class DynamicBatching(Block):
     """Triton's dynamic batcher."""
 
@@ -151,6 +170,22 @@ class DynamicBatching(Block):
     )
     max_queue_size: int | None = Field(
         None, ge=0, le=1_000_000, description="Requests that may wait; more are refused. 0: no end."
+    )
+    queue_timeout: Duration | None = Field(
+        None, description="How long a request may wait in the queue [for ever]."
+    )
+    timeout_action: TimeoutAction = Field(
+        TimeoutAction.REJECT,
+        description="Then. Reject: refuse it. Delay: serve it after all others.",
+    )
+    priorities: tuple[PriorityQueue, ...] = Field(
+        (),
+        max_length=8,
+        description="Queues by priority, most urgent first, instead of the one above. A request "
+        "says which: parameter priority, from 1.",
+    )
+    default_priority: int | None = Field(
+        None, ge=1, le=8, description="Of requests that do not say [the last]."
     )
 
 
@@ -661,6 +696,12 @@ class Overload(Block):
 
     max_pending: int | None = Field(
         None, ge=1, le=100_000, description="Requests in flight in one pod before 503 [no limit]."
+    )
+    reserved: int | None = Field(
+        None,
+        ge=1,
+        le=100_000,
+        description="As many more for requests with the header x-tidegate-priority: high [none].",
     )
 
 

@@ -10,7 +10,16 @@ Pure.
 
 from typing import Any, Final
 
-from tidegate.api.spec import Accelerator, GraphLevel, InstanceKind, Model, ModelTuning
+from tidegate.api.spec import (
+    Accelerator,
+    DynamicBatching,
+    GraphLevel,
+    InstanceKind,
+    Model,
+    ModelTuning,
+    PriorityQueue,
+    TimeoutAction,
+)
 from tidegate.api.units import duration_ms
 from tidegate.resources.model_config import (
     ModelConfig,
@@ -68,8 +77,25 @@ def _dynamic_batching(batching: Any, tuning: ModelTuning) -> None:
     batching.preferred_batch_size.extend(wanted.preferred_sizes)
     if wanted.max_queue_delay is not None:
         batching.max_queue_delay_microseconds = duration_ms(wanted.max_queue_delay) * 1000
+    if wanted.max_queue_size is not None or wanted.queue_timeout is not None:
+        # Otherwise the model's own policy stays.
+        _set_policy(batching.default_queue_policy, wanted)
+    if wanted.priorities:
+        batching.priority_levels = len(wanted.priorities)
+        batching.default_priority_level = wanted.default_priority or len(wanted.priorities)
+        for level, queue in enumerate(wanted.priorities, 1):
+            # Also where it says nothing: then this level has no limits, rather than the default's.
+            batching.priority_queue_policy[level].SetInParent()
+            _set_policy(batching.priority_queue_policy[level], queue)
+
+
+def _set_policy(policy: Any, wanted: DynamicBatching | PriorityQueue) -> None:
     if wanted.max_queue_size is not None:
-        batching.default_queue_policy.max_queue_size = wanted.max_queue_size
+        policy.max_queue_size = wanted.max_queue_size
+    if wanted.queue_timeout is not None:
+        policy.default_timeout_microseconds = duration_ms(wanted.queue_timeout) * 1000
+        delay = wanted.timeout_action is TimeoutAction.DELAY
+        policy.timeout_action = policy.DELAY if delay else policy.REJECT
 
 
 def _optimization(config: Any, tuning: ModelTuning) -> None:

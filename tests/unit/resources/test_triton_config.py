@@ -134,6 +134,41 @@ TUNINGS: list[tuple[dict[str, Any], int, str]] = [
     ({}, 1, ""),
     ({"config": {"maxBatchSize": 0}}, 1, "max_batch_size: 0"),
     ({"tritonVersion": 3}, 1, "version_policy { specific { versions: 3 } }"),
+    (
+        {"config": {"dynamicBatching": {"queueTimeout": "250ms"}}},
+        1,
+        "dynamic_batching { default_queue_policy { default_timeout_microseconds: 250000 "
+        "timeout_action: REJECT } }",
+    ),
+    # How late says nothing without how long.
+    ({"config": {"dynamicBatching": {"timeoutAction": "Delay"}}}, 1, "dynamic_batching {}"),
+    (
+        {
+            "config": {
+                "dynamicBatching": {
+                    "priorities": [
+                        {"maxQueueSize": 0},
+                        {"queueTimeout": "1s", "timeoutAction": "Delay"},
+                        {},
+                    ],
+                    "defaultPriority": 2,
+                }
+            }
+        },
+        1,
+        "dynamic_batching { priority_levels: 3 default_priority_level: 2 "
+        "priority_queue_policy { key: 1 value { max_queue_size: 0 } } "
+        "priority_queue_policy { key: 2 value { timeout_action: DELAY "
+        "default_timeout_microseconds: 1000000 } } "
+        "priority_queue_policy { key: 3 value {} } }",
+    ),
+    # Who does not say is the least urgent.
+    (
+        {"config": {"dynamicBatching": {"priorities": [{}, {}]}}},
+        1,
+        "dynamic_batching { priority_levels: 2 default_priority_level: 2 "
+        "priority_queue_policy { key: 1 value {} } priority_queue_policy { key: 2 value {} } }",
+    ),
     ({"config": {"dynamicBatching": {}}}, 1, "dynamic_batching {}"),
     (
         {
