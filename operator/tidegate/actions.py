@@ -1,9 +1,11 @@
 """What a plan may ask of the world. Carried out by `tidegate.runtime`, in order."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from tidegate.analysis.judgement import Objective
+from tidegate.api.spec import Spec
 from tidegate.observed import Ref
 
 
@@ -126,6 +128,23 @@ class Verify:
 
 
 @dataclass(frozen=True)
+class Load:
+    """Read the pods' counters every few seconds: what load they have, what their clients get.
+
+    Attributes:
+        spec: the ModelDeployment's: its objective.
+        model: name of the model in Triton.
+        scaled: revisions whose replicas follow the load, by hash, each with the spec by which its
+            pods serve (its typed tuning counts until Triton was asked for its own configuration).
+            Of others only that is read which says what clients get, and less often.
+    """
+
+    spec: Spec
+    model: str
+    scaled: Mapping[str, Spec]
+
+
+@dataclass(frozen=True)
 class Plan:
     """Actions in order, and what is to be known for the next plan.
 
@@ -134,9 +153,11 @@ class Plan:
         requeue_after_s: look again after so long at the latest; None: on events only.
         measure: what to measure meanwhile.
         verify: which pods to send golden requests to.
+        load: whose load to read.
     """
 
     actions: tuple[Action, ...] = ()
     requeue_after_s: float | None = None
     measure: Measure | None = None
     verify: Verify | None = None
+    load: Load | None = None

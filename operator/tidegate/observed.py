@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from tidegate.analysis.judgement import Judgement
+from tidegate.autoscaling.demand import Demand
 
 Object = Mapping[str, Any]
 
@@ -91,6 +92,33 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Attained:
+    """What clients got lately, all revisions together (see `tidegate.attainment`).
+
+    Attributes:
+        window_s: over how long; 300 s once there is so much.
+        answered: requests that got an answer, errors included.
+        failed: of those, by the server's fault.
+        timed: answers whose latency is known.
+        slow: of those, slower than the target; None: there is no target.
+        quantile: of the objective.
+        quantile_ms: the latency that this share of the answers kept; None: there were none.
+        latency_met: whether the target was kept; None: too few answers to say, or no target.
+        errors_met: whether few enough failed; None: too few answers to say.
+    """
+
+    window_s: float
+    answered: int
+    failed: int
+    timed: int
+    slow: int | None
+    quantile: float
+    quantile_ms: float | None
+    latency_met: bool | None
+    errors_met: bool | None
+
+
+@dataclass(frozen=True)
 class Measurements:
     """What was measured: no object of the API server's.
 
@@ -98,11 +126,18 @@ class Measurements:
         rollout: of the rollout under way; None: nothing was read yet.
         golden: results by pod UID.
         golden_problem: why golden requests cannot be sent: no such ConfigMap, or it does not parse.
+        load: of the revisions that replicas follow (see `tidegate.actions.Load`), by hash; none of
+            those with less than a minute of data.
+        attained: what clients got lately; None: not known yet, or nothing counts it.
+        in_flight: requests that a pod owes answers for, by its UID; only pods that were read.
     """
 
     rollout: Measured | None = None
     golden: Mapping[str, GoldenResult] = field(default_factory=dict)
     golden_problem: str = ""
+    load: Mapping[str, Demand] = field(default_factory=dict)
+    attained: Attained | None = None
+    in_flight: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
