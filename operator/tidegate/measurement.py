@@ -44,7 +44,8 @@ class Counts:
         started: arrived, refused ones included.
         succeeded: answered well.
         client_errors: answered with a status that blames the request (4xx, INVALID_ARGUMENT ...).
-        failed: answered with a status that blames the server, refusals for overload included.
+        failed: answered with a status that blames the server; `shed` included.
+        shed: of those, refused by the sidecar for overload.
         in_flight: not answered yet (a gauge).
         timed: answered with a known latency; a flush of Envoy's behind the statuses.
         faster: of `timed`, in less than each of the reading's edges, ascending with them.
@@ -57,6 +58,7 @@ class Counts:
     in_flight: int = 0
     timed: int = 0
     faster: tuple[int, ...] = ()
+    shed: int = 0
 
     @property
     def answered(self) -> int:
@@ -98,12 +100,12 @@ class Reading:
 # Reading a page.
 
 _CLASSES: Final = tuple(TrafficClass)
-_STARTED, _SUCCEEDED, _CLIENT_ERRORS, _FAILED, _IN_FLIGHT, _TIMED = range(6)
-_FIELDS: Final = 6
+_STARTED, _SUCCEEDED, _CLIENT_ERRORS, _FAILED, _IN_FLIGHT, _TIMED, _SHED = range(7)
+_FIELDS: Final = 7
 _UPTIME: Final = -1
 _PLAIN: Final[Mapping[str, tuple[int, ...]]] = {
     "upstream_rq_total": (_STARTED,),
-    "upstream_rq_active_overflow": (_STARTED,),
+    "upstream_rq_active_overflow": (_STARTED, _SHED),
     "upstream_rq_pending_failure_eject": (_STARTED,),
     "upstream_rq_pending_active": (_STARTED, _IN_FLIGHT),
     "upstream_rq_active": (_IN_FLIGHT,),
@@ -196,13 +198,13 @@ def read_samples(
     classes: dict[TrafficClass, Counts] = {}
     for number, traffic in enumerate(_CLASSES):
         first = number * _FIELDS
-        started, succeeded, client_errors, failed, in_flight, timed = totals[
+        started, succeeded, client_errors, failed, in_flight, timed, shed = totals[
             first : first + _FIELDS
         ]
         if started or succeeded or client_errors or failed or in_flight or timed:
             below = tuple([faster.get((number, edge), 0) for edge in edges])
             classes[traffic] = Counts(
-                started, succeeded, client_errors, failed, in_flight, timed, below
+                started, succeeded, client_errors, failed, in_flight, timed, below, shed
             )
     return Reading(pod, revision, at_s, edges, classes, uptime_s, name)
 
@@ -342,6 +344,8 @@ class _Sum:
         started: of both.
         succeeded: and so on, as in `Counts`.
         below: faster than the target (first) and each bound; None: this pod does not count so.
+        shed: of all that failed, refused for overload.
+        client_shed: of those, of class client.
     """
 
     arrivals: int = 0
@@ -353,6 +357,8 @@ class _Sum:
     in_flight: int = 0
     timed: int = 0
     below: tuple[int, ...] | None = ()
+    shed: int = 0
+    client_shed: int = 0
 
     @property
     def answered(self) -> int:
@@ -374,6 +380,8 @@ class _Pod:
         started: highest seen (`started` holds a gauge, and a page is not read at one instant).
         arrivals: the same.
         mirrored: the same.
+        failed: the same, without those refused for overload: a refusal may be on the page before
+            the answer that it is.
         given_up: requests given up that were told of.
         given_up_seen: as the last reading had it; told of when the next one confirms it.
         history: when so many had started, oldest first; as far back as the target.
@@ -390,6 +398,7 @@ class _Pod:
     started: int = 0
     arrivals: int = 0
     mirrored: int = 0
+    failed: int = 0
     given_up: int = 0
     given_up_seen: int = 0
     history: deque[tuple[float, int]] = field(default_factory=deque)
@@ -511,6 +520,7 @@ class Ledger:
         if reading.revision == self.canary and not self._is_baseline(reading):
             return _Pod(reading.at_s, reading.uptime_s, _Sum())
         pod = _Pod(reading.at_s, reading.uptime_s, now, now.started, now.arrivals, now.mirrored)
+        pod.failed = max(0, now.failed - now.shed)
         pod.given_up = pod.given_up_seen = max(0, now.given_up)
         return pod
 
@@ -538,6 +548,8 @@ class Ledger:
                 client.in_flight,
                 client.timed,
                 self._below(reading, client.faster),
+                client.shed,
+                client.shed,
             )
         mirrored = reading.classes.get(TrafficClass.MIRRORED, NO_COUNTS)
         pairs = zip(client.faster, mirrored.faster, strict=False)
@@ -556,6 +568,8 @@ class Ledger:
             client.in_flight + mirrored.in_flight,
             client.timed + mirrored.timed,
             self._below(reading, faster),
+            client.shed + mirrored.shed,
+            client.shed,
         )
 
     def _below(self, reading: Reading, faster: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -570,10 +584,15 @@ class Ledger:
 
     def _add(self, pod: _Pod, reading: Reading, now: _Sum, into: "_Adding") -> None:
         last = pod.last
-        answered = now.answered - last.answered
+        failed = max(0, now.failed - now.shed - pod.failed)
+        pod.failed += failed
+        # A refusal says nothing of the model, nor that it lives.
+        answered = now.succeeded - last.succeeded + now.client_errors - last.client_errors + failed
         given_up = _confirmed(pod, now)
         into.requests += answered
-        into.failed += now.failed - last.failed
+        into.failed += failed
+        # Copies may be refused for being too many: nobody misses their answers.
+        into.shed += now.client_shed - last.client_shed
         into.client_errors += now.client_errors - last.client_errors
         into.given_up += given_up
         into.arrivals += max(0, now.arrivals - pod.arrivals)
@@ -668,6 +687,7 @@ class _Adding:
     slow: int = 0
     arrivals: int = 0
     mirrored: int = 0
+    shed: int = 0
     slower: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -682,6 +702,7 @@ class _Adding:
             self.timed,
             self.slow,
             tuple(self.slower),
+            self.shed,
         )
 
 
@@ -708,6 +729,7 @@ def _restarted(pod: _Pod, reading: Reading, now: _Sum) -> bool:
         now.succeeded < last.succeeded
         or now.client_errors < last.client_errors
         or now.failed < last.failed
+        or now.shed < last.shed
         or now.timed < last.timed
     )
     if fell or not now.below or not last.below:

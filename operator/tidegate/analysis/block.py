@@ -15,6 +15,7 @@ class Tally:
         timed: answered with a known latency, warm-up left out; the base of `slow` and `slower`.
         slow: of those, not faster than the objective's target; overdue ones included.
         slower: of `timed`, not faster than each pre-registered bound.
+        shed: refused by the sidecar for overload, before the model saw it; not in `requests`.
     """
 
     requests: int = 0
@@ -24,6 +25,7 @@ class Tally:
     timed: int = 0
     slow: int = 0
     slower: tuple[int, ...] = ()
+    shed: int = 0
 
 
 @dataclass(frozen=True)

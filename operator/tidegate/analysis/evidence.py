@@ -50,7 +50,10 @@ _NONE: Final = (0.0, 0.0)
 
 
 class _Sum:
-    """What one side did; as `Tally`, with client errors and given-ups together as `blamed`."""
+    """What one side did; as `Tally`, but `blamed` is all that says nothing of the model by itself.
+
+    That is: client errors, requests given up and those refused for overload.
+    """
 
     __slots__ = ("blamed", "blamed_of", "failed", "requests", "slow", "slower", "timed")
 
@@ -64,11 +67,11 @@ class _Sum:
     def of(cls, tally: Tally) -> "_Sum":
         """A block's tally, made consistent: nothing negative, no more failed than there were."""
         result = cls()
-        given_up = max(tally.given_up, 0)
+        unanswered = max(tally.given_up, 0) + max(tally.shed, 0)
         result.requests = requests = float(max(tally.requests, 0))
         result.failed = min(max(tally.failed, 0.0), requests)
-        result.blamed_of = requests + given_up
-        result.blamed = min(max(tally.client_errors, 0.0) + given_up, result.blamed_of)
+        result.blamed_of = requests + unanswered
+        result.blamed = min(max(tally.client_errors, 0.0) + unanswered, result.blamed_of)
         result.timed = timed = float(max(tally.timed, 0))
         result.slow = min(max(tally.slow, 0.0), timed)
         if tally.slower:

@@ -32,7 +32,7 @@ def explain(
     if test is Test.ERRORS_AGAINST_STABLE:
         what = "failed"
     elif test is Test.CLIENT_ERRORS:
-        what = "were refused as the client's fault or given up by the client"
+        what = "were refused (the client's fault, or overload) or given up by the client"
     elif bound is not None and bound < len(objective.latency_bounds_ms):
         what = f"took {objective.latency_bounds_ms[bound]} ms or more"
     else:

@@ -19,7 +19,7 @@ class Test(StrEnum):
     """Share slower than ``slo.latency.target`` against ``1 - quantile``."""
     LATENCY_AGAINST_STABLE = "latencyAgainstStable"
     CLIENT_ERRORS = "clientErrors"
-    """Requests blamed on the client, against stable only."""
+    """Requests blamed on the client, given up or refused for overload, against stable only."""
 
 
 class Consequence(StrEnum):

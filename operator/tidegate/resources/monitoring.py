@@ -8,7 +8,7 @@ from tidegate.resources.meta import metadata, selector
 from tidegate.resources.sidecar import SIDECAR_METRICS_PATH, TRITON_METRICS_PATH
 
 KIND: Final = "PodMonitor"
-INTERVAL: Final = "15s"
+INTERVAL_S: Final = 15.0
 
 
 def pod_monitor(deployment: Object, *, sidecar: bool) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def pod_monitor(deployment: Object, *, sidecar: bool) -> dict[str, Any]:
             "selector": {"matchLabels": selector(name)},
             "podTargetLabels": [DEPLOYMENT_LABEL, REVISION_LABEL],
             "podMetricsEndpoints": [
-                {"port": port, "path": path, "interval": INTERVAL} for path in paths
+                {"port": port, "path": path, "interval": f"{INTERVAL_S:g}s"} for path in paths
             ],
         },
     }

@@ -25,6 +25,8 @@ per cluster only. For class ``c`` and protocol ``p``, with ``envoy_cluster_name=
                                                       request's body to the end of the answer
 ===================================================== ============================================
 
+Over gRPC a refusal is RESOURCE_EXHAUSTED (8), which Triton itself never answers.
+
 Arrivals are the first three and ``_pending_active`` together. A request that its client gave up
 leaves ``started`` without ever reaching a status: given up = started - answered - in flight.
 
@@ -57,6 +59,11 @@ TRITON_METRICS_PORT: Final = 8002
 CONFIG_PATH: Final = "/etc/tidegate/sidecar/envoy.yaml"
 PIN_HEADER: Final = "x-tidegate-pin"
 """Set by the route on requests that were sent to this revision by name, not by weight."""
+PRIORITY_HEADER: Final = "x-tidegate-priority"
+"""Set to ``high`` by clients whose requests may use what ``traffic.overload.reserved`` adds."""
+RETRY_AFTER_S: Final = 1
+"""What a refused client is told to wait, at least. Overload of a pod that is about to get company
+lasts longer, but a client that stays away longer than the backlog leaves capacity unused."""
 SERVING_STATS: Final = "serving"
 """Prefix of the serving listener's own counters: ``http.serving.downstream_rq_active`` ..."""
 
@@ -162,6 +169,9 @@ def cluster_name(traffic: TrafficClass, protocol: Protocol) -> str:
     return f"{traffic}_{protocol}"
 
 
+_URGENT: Final = frozenset({TrafficClass.CLIENT, TrafficClass.PINNED})
+"""Classes whose requests may say that they are urgent."""
+
 _GRPC_PREFIX = "/inference.GRPCInferenceService/"
 _MODEL = r"/v2/models/[^/]+(/versions/[0-9]+)?"
 _INFER = rf"{_MODEL}/(infer|generate)"
@@ -196,6 +206,7 @@ def envoy_config(
     *,
     latency_target_ms: int | None = None,
     max_pending: int | None = None,
+    reserved: int | None = None,
     connection_age_s: int = CONNECTION_AGE_S,
     ports: Ports | None = None,
     listen_address: str = "0.0.0.0",
@@ -207,6 +218,8 @@ def envoy_config(
         latency_target_ms: the SLO's target; becomes one more bucket edge. None: no objective.
         max_pending: ``traffic.overload.max_pending``: requests in flight in one pod, for each
             class and protocol, before 503. None: no limit.
+        reserved: ``traffic.overload.reserved``: as many more of them for clients' requests with
+            `PRIORITY_HEADER`. None: that header says nothing.
         connection_age_s: see `CONNECTION_AGE_S`.
         ports: others than those of a pod.
         listen_address: of both listeners; ``0.0.0.0`` in a pod.
@@ -219,6 +232,7 @@ def envoy_config(
             {Protocol.HTTP: ports.triton_http, Protocol.GRPC: ports.triton_grpc}[protocol],
             http2=protocol is Protocol.GRPC,
             max_requests=None if traffic is TrafficClass.GOLDEN else max_pending,
+            max_urgent=reserved if traffic in _URGENT else None,
         )
         for traffic in TrafficClass
         for protocol in Protocol
@@ -295,7 +309,7 @@ def envoy_config(
                     "serving",
                     listen_address,
                     ports.serving,
-                    _serving_routes(),
+                    _serving_routes(urgent=reserved is not None),
                     manager={
                         "stat_prefix": SERVING_STATS,
                         "access_log": [_FAILURE_LOG],
@@ -378,13 +392,15 @@ def envoy_args(config_path: str = CONFIG_PATH) -> list[str]:
     ]
 
 
-def _serving_routes() -> list[dict[str, Any]]:
+def _serving_routes(*, urgent: bool) -> list[dict[str, Any]]:
     classes: tuple[tuple[TrafficClass, list[dict[str, Any]]], ...] = (
         (TrafficClass.PINNED, [{"name": PIN_HEADER, "present_match": True}]),
         (TrafficClass.CLIENT, []),
     )
+    inference = [r for traffic, headers in classes for r in _inference_routes(traffic, headers)]
     return [
-        *(route for traffic, headers in classes for route in _inference_routes(traffic, headers)),
+        *(_urgent(route) for route in inference if urgent),
+        *inference,
         _grpc_route(
             {"path": f"{_GRPC_PREFIX}ModelStreamInfer"},
             cluster_name(TrafficClass.STREAMING, Protocol.GRPC),
@@ -393,6 +409,16 @@ def _serving_routes() -> list[dict[str, Any]]:
         *_read_routes(),
         *_closed_routes(),
     ]
+
+
+def _urgent(route: dict[str, Any]) -> dict[str, Any]:
+    """The same route for urgent requests: Envoy counts and limits a priority by itself."""
+    match = route["match"]
+    says_so = {"name": PRIORITY_HEADER, "string_match": {"exact": "high"}}
+    return {
+        "match": match | {"headers": [*match.get("headers", []), says_so]},
+        "route": route["route"] | {"priority": "HIGH"},
+    }
 
 
 def _internal_routes() -> list[dict[str, Any]]:
@@ -485,15 +511,23 @@ MESSAGE_BYTES: Final = 512
 _MESSAGE_METADATA: Final = "tidegate"
 _ERROR_MESSAGE: Final[dict[str, Any]] = {
     # Triton says in the body of an error what is wrong. Envoy's log has no field for a body, so
-    # that of an error is read on its way; answers that are none pass untouched.
+    # that of an error is read on its way; answers that are none pass untouched. A 503 of Triton's
+    # (its queue is full, or a request waited too long) says when to come back, too.
     "name": "envoy.filters.http.lua",
     "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
         "default_source_code": {
             "inline_string": f"""function envoy_on_response(handle)
-  local status = tonumber(handle:headers():get(":status"))
-  local length = tonumber(handle:headers():get("content-length"))
-  if status == nil or status < 400 or length == nil or length > {MESSAGE_BYTES * 32} then
+  local headers = handle:headers()
+  local status = tonumber(headers:get(":status"))
+  if status == nil or status < 400 then
+    return
+  end
+  if status == 503 and not headers:get("retry-after") then
+    headers:add("retry-after", "{RETRY_AFTER_S}")
+  end
+  local length = tonumber(headers:get("content-length") or "")
+  if length == nil or length > {MESSAGE_BYTES * 32} then
     return
   end
   local body = handle:body()
@@ -505,6 +539,55 @@ end
 """
         },
     },
+}
+
+_OVERLOADED: Final = (
+    "as many requests are in flight as this pod takes (traffic.overload.maxPending); try again"
+)
+
+
+def _overload_reply(extra: list[dict[str, Any]], headers: dict[str, str]) -> dict[str, Any]:
+    """What a request beyond the limit of its cluster is answered (flag UO)."""
+    return {
+        "filter": {
+            "and_filter": {
+                "filters": [{"response_flag_filter": {"flags": ["UO"]}}, *extra],
+            }
+        }
+        if extra
+        else {"response_flag_filter": {"flags": ["UO"]}},
+        "body": {"inline_string": _OVERLOADED},
+        "headers_to_add": [
+            {
+                "header": {"key": key, "value": value},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }
+            for key, value in headers.items()
+        ],
+    }
+
+
+_IS_GRPC: Final[dict[str, Any]] = {
+    "header_filter": {
+        "header": {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
+    }
+}
+_LOCAL_REPLIES: Final[dict[str, Any]] = {
+    "mappers": [
+        # The first that fits. Envoy's own status would be UNAVAILABLE; the second header is what
+        # gRPC's own retries read.
+        _overload_reply(
+            [_IS_GRPC],
+            {
+                "grpc-status": "8",
+                "retry-after": f"{RETRY_AFTER_S}",
+                "grpc-retry-pushback-ms": f"{RETRY_AFTER_S * 1000}",
+            },
+        ),
+        # The shape of Triton's own errors.
+        _overload_reply([], {"retry-after": f"{RETRY_AFTER_S}"})
+        | {"body_format_override": {"json_format": {"error": "%LOCAL_REPLY_BODY%"}}},
+    ]
 }
 
 _FAILURE_LOG: Final[dict[str, Any]] = {
@@ -616,6 +699,7 @@ def _listener(
         "normalize_path": True,
         "merge_slashes": True,
         "server_header_transformation": "PASS_THROUGH",
+        "local_reply_config": _LOCAL_REPLIES,
         "preserve_external_request_id": True,
         "always_set_request_id_in_response": True,
         **manager,
@@ -639,15 +723,24 @@ def _listener(
 
 
 def _cluster(
-    name: str, port: int, *, http2: bool, max_requests: int | None = None
+    name: str,
+    port: int,
+    *,
+    http2: bool,
+    max_requests: int | None = None,
+    max_urgent: int | None = None,
 ) -> dict[str, Any]:
     # Only requests are limited by `max_pending`; connections follow them.
-    thresholds = {
-        "max_connections": UNLIMITED,
-        "max_pending_requests": UNLIMITED,
-        "max_requests": UNLIMITED if max_requests is None else max_requests,
-        "max_retries": 0,
-    }
+    thresholds = [
+        {
+            "priority": priority,
+            "max_connections": UNLIMITED,
+            "max_pending_requests": UNLIMITED,
+            "max_requests": UNLIMITED if limit is None else limit,
+            "max_retries": 0,
+        }
+        for priority, limit in (("DEFAULT", max_requests), ("HIGH", max_urgent))
+    ]
     protocol = (
         {"http2_protocol_options": {"max_concurrent_streams": MAX_STREAMS}}
         if http2
@@ -658,9 +751,7 @@ def _cluster(
         "type": "STATIC",
         "connect_timeout": f"{CONNECT_TIMEOUT_S}s",
         "per_connection_buffer_limit_bytes": BUFFER_BYTES,
-        "circuit_breakers": {
-            "thresholds": [{"priority": priority, **thresholds} for priority in ("DEFAULT", "HIGH")]
-        },
+        "circuit_breakers": {"thresholds": thresholds},
         "load_assignment": {
             "cluster_name": name,
             "endpoints": [

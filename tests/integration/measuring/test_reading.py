@@ -195,7 +195,7 @@ async def test_a_client_that_leaves_gave_up(running: Pod, reader: Reader) -> Non
     assert [t.requests for t in seen] == [0, 0, 0]
 
 
-async def test_overload_and_a_dead_triton_are_failures() -> None:
+async def test_overload_and_a_dead_triton_are_told_apart() -> None:
     with pod(MODELS, max_pending=1) as limited, contextlib.ExitStack() as stack:
         reader = Reader(limited)
         body = knob(OK, 2.0)
@@ -213,9 +213,10 @@ async def test_overload_and_a_dead_triton_are_failures() -> None:
         waiting = asyncio.create_task(asyncio.to_thread(grpc_status, ask))
         await reader.settled(lambda r: of(r).in_flight == 2)
         await send(limited, OK, 3)
-        assert await asyncio.to_thread(grpc_status, ask) == "UNAVAILABLE"
+        assert await asyncio.to_thread(grpc_status, ask) == "RESOURCE_EXHAUSTED"
         reading = await reader.read()
         assert added(of(reading), NOTHING)[:4] == (6, 0, 0, 4)
+        assert of(reading).shed == 4
         assert await waiting == "OK"
         reading = await reader.settled(lambda r: of(r).in_flight == 0)
         assert added(of(reading), NOTHING)[:4] == (6, 2, 0, 4)
@@ -225,7 +226,7 @@ async def test_overload_and_a_dead_triton_are_failures() -> None:
         assert await asyncio.to_thread(grpc_status, ask) == "UNAVAILABLE"
         reading = await reader.settled(lambda r: of(r).failed == 7)
         assert added(of(reading), NOTHING)[:4] == (9, 2, 0, 7)
-        assert of(reading).in_flight == 0
+        assert (of(reading).in_flight, of(reading).shed) == (0, 4)
         limited.envoy.stop()
         with pytest.raises(ReadError):
             await reader.read()

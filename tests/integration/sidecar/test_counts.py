@@ -233,8 +233,10 @@ def test_overload_answers_503_and_counts_it() -> None:
             waiting.append(connection)
         nothing = counts(limited, "golden_http")
         settled(limited, "client_http", nothing, lambda c: c.in_flight == 2)
-        refused = [call(f"{limited.serving}{INFER}", knob(OK)).status for _ in range(3)]
-        assert refused == [503, 503, 503]
+        refused = [call(f"{limited.serving}{INFER}", knob(OK)) for _ in range(3)]
+        assert [reply.status for reply in refused] == [503, 503, 503]
+        assert {reply.headers["retry-after"] for reply in refused} == {"1"}
+        assert "maxPending" in json.loads(refused[0].body)["error"]
         assert call(f"{limited.internal}{INFER}", knob(OK)).status == 200  # golden: not limited
         for connection in waiting:
             assert connection.recv(64).startswith(b"HTTP/1.1 200")

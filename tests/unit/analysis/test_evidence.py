@@ -1,6 +1,7 @@
 import base64
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -204,12 +205,11 @@ def test_worse_than_stable_does_what_is_configured() -> None:
     }
 
 
-@pytest.mark.parametrize(("client_errors", "given_up"), [(1, 0), (0, 1)])
-def test_requests_blamed_on_the_client_are_compared_with_stable(
-    client_errors: int, given_up: int
-) -> None:
+@pytest.mark.parametrize("kind", ["client_errors", "given_up", "shed"])
+def test_what_the_model_is_not_blamed_for_is_compared_with_stable(kind: str) -> None:
     def some(requests: int, times: int) -> Tally:
-        return tally(requests, client_errors=times * client_errors, given_up=times * given_up)
+        changes: dict[str, Any] = {kind: times}
+        return replace(tally(requests), **changes)
 
     bad = judged(OBJECTIVE, *[block(some(10, 5), tally(190))] * 3).bad
     assert bad is not None
@@ -217,6 +217,15 @@ def test_requests_blamed_on_the_client_are_compared_with_stable(
     usual = judged(OBJECTIVE, *[block(some(10, 1), some(190, 19))] * 60)
     assert usual.bad is None
     assert usual.proven
+
+
+def test_overload_that_both_share_rolls_nothing_back() -> None:
+    """At twice the capacity half is refused on both, and the rest answered well."""
+    half = block(replace(tally(10), shed=10), replace(tally(190), shed=190))
+    judgement = judged(OBJECTIVE, *[half] * 60)
+    assert judgement.bad is None
+    assert judgement.worse is None
+    assert judgement.proven
 
 
 # Stable to blame

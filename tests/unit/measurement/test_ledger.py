@@ -95,6 +95,45 @@ def test_classes_of_traffic() -> None:
     assert (block.stable.failed, block.stable_arrivals) == (2, 2)
 
 
+def test_a_request_refused_for_overload_is_no_failure_of_the_model() -> None:
+    book, canary, stable = ledger(), Pod("c"), Pod("s", "stable")
+    look(book, 1.0, canary, stable)
+    for pod in (canary, stable):
+        pod.served(4).served(2, code=500)
+        pod.of().by_status[503] = 5  # three for overload, two for want of Triton
+        pod.of().overflow, pod.of().unconnected = 3, 2
+    canary.of("mirrored_http").by_status[503] = 7
+    canary.of("mirrored_http").overflow = 7
+    block = look(book, 2.0, canary, stable)
+    for seen in (block.canary, block.stable):
+        assert (seen.requests, seen.failed, seen.shed) == (8, 4, 3)
+    assert (block.canary_arrivals, block.stable_arrivals, block.mirrored) == (11, 11, 7)
+    assert look(book, 3.0, canary, stable).canary == Tally(slower=(0, 0))
+
+
+def test_a_refusal_that_is_on_the_page_before_its_answer_takes_no_failure_back() -> None:
+    book, canary = ledger(), Pod("c").served(5, code=500)
+    look(book, 1.0, canary)
+    canary.of().overflow = 1
+    early = look(book, 2.0, canary).canary
+    canary.of().by_status[503] = 1
+    late = look(book, 3.0, canary).canary
+    assert (early.failed, early.requests, early.shed) == (0, 0, 1)
+    assert (late.failed, late.requests, late.shed) == (0, 0, 0)
+    canary.served(1, code=500)
+    assert look(book, 4.0, canary).canary.failed == 1
+
+
+def test_a_pod_that_only_refuses_hangs() -> None:
+    book, pod = ledger(), Pod("c").served(200)
+    pod.of().in_flight = 2
+    for second in range(1, 15):
+        pod.of().overflow += 3
+        pod.of().by_status[503] = pod.of().overflow
+        seen = look(book, float(second), pod).hanging
+    assert seen == ("c",)
+
+
 def test_a_restart_counts_from_zero() -> None:
     book, canary = ledger(), Pod("c").served(20)
     look(book, 10.0, canary)

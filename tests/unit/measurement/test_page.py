@@ -59,7 +59,7 @@ def test_grpc_statuses(code: int) -> None:
 
 def test_refused_requests_arrived_and_failed() -> None:
     counts = client(Cluster({200: 5, 503: 5}, overflow=3, unconnected=2))
-    assert (counts.started, counts.succeeded, counts.failed) == (10, 5, 5)
+    assert (counts.started, counts.succeeded, counts.failed, counts.shed) == (10, 5, 5, 3)
 
 
 def test_in_flight_counts_those_that_wait_for_a_connection() -> None:

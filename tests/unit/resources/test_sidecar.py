@@ -203,14 +203,45 @@ def test_every_class_and_protocol_has_its_cluster() -> None:
             assert address["port_value"] == {"http": 8000, "grpc": 8001}[protocol]
 
 
-def test_max_pending_limits_clients_but_never_golden_requests() -> None:
-    limits = {
-        c["name"]: {t["max_requests"] for t in c["circuit_breakers"]["thresholds"]}
-        for c in envoy_config(max_pending=7)["static_resources"]["clusters"]
+def limits(priority: str, **arguments: Any) -> dict[str, int]:
+    """The most requests in flight of each cluster."""
+    return {
+        c["name"]: t["max_requests"]
+        for c in envoy_config(**arguments)["static_resources"]["clusters"]
+        for t in c["circuit_breakers"]["thresholds"]
+        if t["priority"] == priority
     }
-    assert limits["client_http"] == limits["client_grpc"] == limits["mirrored_http"] == {7}
-    assert limits["golden_http"] == limits["golden_grpc"] == {1_000_000}
-    assert limits["reads_http"] == {1_000_000}
+
+
+def test_max_pending_limits_clients_but_never_golden_requests() -> None:
+    most = limits("DEFAULT", max_pending=7)
+    assert most["client_http"] == most["client_grpc"] == most["mirrored_http"] == 7
+    assert most["golden_http"] == most["golden_grpc"] == most["reads_http"] == 1_000_000
+
+
+def test_urgent_requests_have_room_of_their_own() -> None:
+    most = limits("HIGH", max_pending=7, reserved=2)
+    assert most["client_http"] == most["client_grpc"] == most["pinned_grpc"] == 2
+    urgent = [r for r in routes("serving", reserved=2) if r.get("route", {}).get("priority")]
+    assert [r["route"]["cluster"] for r in urgent] == [
+        *("pinned_grpc", "pinned_http", "client_grpc", "client_http"),
+    ]
+    infer = {":method": "POST", ":path": "/v2/models/m/infer", "x-tidegate-priority": "high"}
+    assert matches(urgent[3]["match"], infer)
+    assert not matches(urgent[3]["match"], infer | {"x-tidegate-priority": "low"})
+    assert not any(r.get("route", {}).get("priority") for r in routes("serving", max_pending=7))
+
+
+def test_a_refusal_says_when_to_come_back() -> None:
+    for listener in ("serving", "mirror"):
+        [found] = [
+            x for x in envoy_config()["static_resources"]["listeners"] if x["name"] == listener
+        ]
+        manager = found["filter_chains"][0]["filters"][0]["typed_config"]
+        grpc, http = manager["local_reply_config"]["mappers"]
+        added = {h["header"]["key"]: h["header"]["value"] for h in grpc["headers_to_add"]}
+        assert added == {"grpc-status": "8", "retry-after": "1", "grpc-retry-pushback-ms": "1000"}
+        assert [h["header"]["key"] for h in http["headers_to_add"]] == ["retry-after"]
 
 
 def test_no_limit_of_envoys_shows() -> None:
