@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from tidegate.measurement import NO_COUNTS, Counts, Reading
+from tidegate.measurement import CLOCK_SLACK_S, NO_COUNTS, Counts, Reading
 from tidegate.observed import Attained
 from tidegate.resources.sidecar import TrafficClass, latency_edges_ms
 
@@ -113,6 +113,9 @@ class Window:
         pod = self._pods.get(reading.pod)
         if pod is not None and reading.at_s <= pod.at_s:
             return
+        restarted = pod is not None and _restarted(pod, reading, now)
+        if pod is not None and restarted and _is_older(pod, reading):
+            return
         self._pods[reading.pod] = _Pod(reading.at_s, reading.uptime_s, now, reading.edges_ms)
         if pod is None:
             born_s = reading.at_s - (math.inf if reading.uptime_s is None else reading.uptime_s)
@@ -120,7 +123,7 @@ class Window:
                 return
             last = NO_COUNTS
         else:
-            last = NO_COUNTS if _restarted(pod, reading, now) else pod.last
+            last = NO_COUNTS if restarted else pod.last
         totals = self._totals
         totals[0] += now.answered - last.answered
         totals[1] += now.failed - last.failed
@@ -176,7 +179,11 @@ def _met(bad: int, of: int, share: float) -> bool | None:
 
 
 def _restarted(pod: _Pod, reading: Reading, now: Counts) -> bool:
-    if None not in (reading.uptime_s, pod.uptime_s) and reading.uptime_s < pod.uptime_s:  # type: ignore[operator]
+    if (
+        reading.uptime_s is not None
+        and pod.uptime_s is not None
+        and reading.uptime_s < pod.uptime_s
+    ):
         return True
     last = pod.last
     if now.answered < last.answered or now.failed < last.failed or now.timed < last.timed:
@@ -184,3 +191,9 @@ def _restarted(pod: _Pod, reading: Reading, now: Counts) -> bool:
     if pod.edges_ms != reading.edges_ms:
         return bool(pod.edges_ms)
     return any(n < o for n, o in zip(now.faster, last.faster, strict=False))
+
+
+def _is_older(pod: _Pod, reading: Reading) -> bool:
+    """Whether counters that fell are an older page's: Prometheus' clock is not ours."""
+    age_s = reading.uptime_s
+    return age_s is not None and age_s > reading.at_s - pod.at_s + CLOCK_SLACK_S
