@@ -599,8 +599,12 @@ def _pack(tensor: Tensor) -> bytes:
     return struct.pack(f"<{len(tensor.data)}{_code(tensor.datatype)}", *tensor.data)
 
 
-def _unpack(output: Output) -> list[Value]:
-    """The elements; ValueError if the bytes do not hold as many as the shape says."""
+def unpack(output: Output) -> list[Value]:
+    """The elements.
+
+    Raises:
+        ValueError: the bytes do not hold as many as the shape says.
+    """
     count = math.prod(output.shape)
     values: list[Value] = []
     if output.datatype == "BYTES":
@@ -688,7 +692,7 @@ def _compare_output(expected: ExpectedOutput, output: Output | None) -> str:
             f"(shape {list(output.shape)})"
         )
     try:
-        got = _unpack(output)
+        got = unpack(output)
     except ValueError as error:
         return str(error)
     tolerance = expected.tolerance or DEFAULT_TOLERANCES.get(output.datatype, EXACT)
@@ -750,7 +754,7 @@ def _rounded(value: float, datatype: str) -> float:
         raw = _pack(Tensor("", datatype, (1,), (value,)))
     except OverflowError:
         return math.copysign(math.inf, value)
-    return float(_unpack(Output(datatype, (1,), raw))[0])
+    return float(unpack(Output(datatype, (1,), raw))[0])
 
 
 def _index(at: int, shape: tuple[int, ...]) -> list[int]:

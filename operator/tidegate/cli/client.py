@@ -27,6 +27,7 @@ TIMEOUT_S: Final = 30.0
 USER_AGENT: Final = f"kubectl-tidegate/{__version__}"
 JSON: Final = "application/json"
 MERGE: Final = "application/merge-patch+json"
+APPLY: Final = "application/apply-patch+yaml"
 CHUNK: Final = 500
 """Objects in one answer to a list."""
 
@@ -196,13 +197,10 @@ class Client:
             Unreachable: no answer came.
         """
         data = None if body is None else json.dumps(body).encode()
-        target = urlsplit(self.access.server).path + path
-        target += f"?{urlencode(params)}" if params else ""
-        status, headers, text = self._send(method, target, data, content_type)
-        if status == 401:
-            # An exec plugin's or a file's token may have run out in a long watch.
-            self.close()
-            status, headers, text = self._send(method, target, data, content_type)
+        status, headers, raw = self.raw(
+            method, path, data, {"Content-Type": content_type}, params=params
+        )
+        text = raw.decode("utf-8", "replace")
         if status < 400:
             return text
         try:
@@ -219,9 +217,32 @@ class Client:
             float(after) if after.isdigit() else 0.0,
         )
 
+    def raw(
+        self,
+        method: str,
+        path: str,
+        data: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        params: Mapping[str, str] | None = None,
+    ) -> tuple[int, http.client.HTTPMessage, bytes]:
+        """The same with bytes in and out; the answer's status and headers, whatever they are.
+
+        Raises:
+            Unreachable: no answer came.
+        """
+        target = urlsplit(self.access.server).path + path
+        target += f"?{urlencode(params)}" if params else ""
+        answer = self._send(method, target, data, headers or {})
+        if answer[0] == 401:
+            # An exec plugin's or a file's token may have run out in a long watch.
+            self.close()
+            answer = self._send(method, target, data, headers or {})
+        return answer
+
     def _send(
-        self, method: str, target: str, data: bytes | None, content_type: str
-    ) -> tuple[int, http.client.HTTPMessage, str]:
+        self, method: str, target: str, data: bytes | None, headers: Mapping[str, str]
+    ) -> tuple[int, http.client.HTTPMessage, bytes]:
         for fresh in (False, True):
             reused = self._connection is not None
             try:
@@ -230,11 +251,12 @@ class Client:
                 for key, value in self._headers:
                     connection.putheader(key, value)
                 if data is not None:
-                    connection.putheader("Content-Type", content_type)
+                    for key, value in headers.items():
+                        connection.putheader(key, value)
                     connection.putheader("Content-Length", str(len(data)))
                 connection.endheaders(data)
                 answer = connection.getresponse()
-                return answer.status, answer.headers, answer.read().decode("utf-8", "replace")
+                return answer.status, answer.headers, answer.read()
             except (OSError, http.client.HTTPException, UnicodeError) as error:
                 self.close()
                 if reused and not fresh:

@@ -53,13 +53,13 @@ def write_repository(
     backends: dict[str, str] = {}
     models = layout.models()
     for name in models:
-        base = _base(tree, layout, name)
+        base = base_config(tree, layout, name)
         mine = name == model
         stated = request.backend if mine else None
         if mine and stated and configs.backend_of(base) is None:
             base.backend = stated
         merged = configs.merge(base, *overlays) if mine else base
-        paths = _paths_of(layout, name)
+        paths = paths_of(layout, name)
         backends[name] = configs.check(merged, name, paths, models, stated)
         texts[name] = configs.finish(merged, name)
     if not request.policy.allow_python_backend:
@@ -79,7 +79,12 @@ def write_repository(
     return Written(backends[model], layout.kind)
 
 
-def _base(tree: Path, layout: Layout, name: str) -> Any:
+def base_config(tree: Path, layout: Layout, name: str) -> Any:
+    """The configuration that a model brings, or the one that its kind of artefact needs.
+
+    Raises:
+        ConfigInvalid: it cannot be read.
+    """
     source = next((s for s, to in layout.moves.items() if to == f"{name}/{CONFIG}"), None)
     if source is None:
         if layout.backend is None:
@@ -104,7 +109,8 @@ def _base(tree: Path, layout: Layout, name: str) -> Any:
     return base
 
 
-def _paths_of(layout: Layout, name: str) -> tuple[str, ...]:
+def paths_of(layout: Layout, name: str) -> tuple[str, ...]:
+    """The files in a model's folder, relative to it; folders that stay empty end in ``/.``."""
     start = f"{name}/"
     files = [to[len(start) :] for to in layout.moves.values() if to.startswith(start)]
     empty = [f[len(start) :] + "/" for f in layout.folders if f.startswith(start)]
