@@ -1,11 +1,23 @@
-"""From what the load needs to how many replicas there are to be, and why."""
+"""From what the load needs to how many replicas there are to be, and why: the law's acting half.
 
+Up at once, to a number and not by a factor: pods that are starting already count, so a cold start
+makes no cascade. Down late and slowly: only what the highest requirement of the last minutes
+leaves over, after what was raised last has started, a tenth at a time, and only if the capacity
+model says that the rest stays well within the target. What is not known moves nothing down.
+"""
+
+import math
+from bisect import bisect_left
 from dataclasses import dataclass
 from enum import StrEnum
 
 from tidegate.api.spec import Spec
 from tidegate.autoscaling.demand import Demand
+from tidegate.autoscaling.explanation import number, required
+from tidegate.autoscaling.observer import required_for
 from tidegate.autoscaling.server import LAW, Law
+
+AUTO = "Auto"
 
 
 class Hold(StrEnum):
@@ -15,7 +27,6 @@ class Hold(StrEnum):
     MEASURING = "Measuring"
     METRICS_MISSING = "MetricsMissing"
     CAPACITY_UNKNOWN = "CapacityUnknown"
-    INFEASIBLE = "SLOInfeasible"
     ROLLOUT = "RolloutLive"
     WAITING_FOR_GPU = "WaitingForGPU"
     STABILISING = "Stabilising"
@@ -28,7 +39,8 @@ class Bounds:
     """What the spec allows.
 
     Attributes:
-        least, most: replicas; least is never above most.
+        least: replicas.
+        most: replicas; below ``least`` it wins.
         spare: replicas as headroom; None: automatic.
     """
 
@@ -39,7 +51,13 @@ class Bounds:
     @classmethod
     def of(cls, spec: Spec) -> "Bounds":
         """Of a spec."""
-        raise NotImplementedError
+        scaling = spec.scaling
+        spare = None if scaling.headroom == AUTO else int(scaling.headroom)
+        return cls(max(1, scaling.min_replicas), scaling.max_replicas, spare)
+
+    def clamp(self, count: int) -> int:
+        """The nearest number that is allowed."""
+        return min(self.most, max(self.least, count))
 
 
 @dataclass(frozen=True)
@@ -72,10 +90,12 @@ class Decision:
     Attributes:
         desired: replicas to ask for.
         required: that the load needs, with spare ones, within the bounds; None: unknown.
-        needed: the same without spare ones and bounds.
+        needed: the same without spare ones and bounds; None: unknown.
         spare: of the required, as headroom.
         hold: why desired is not required; None: it is.
         reason: for people.
+        arrivals_per_s: that were decided by; None: unknown.
+        cold_start_s: that spare replicas were sized for; None: not seen yet.
         demand: what was measured; None: nothing yet.
     """
 
@@ -85,7 +105,9 @@ class Decision:
     spare: int
     hold: Hold | None
     reason: str
-    demand: Demand | None
+    arrivals_per_s: float | None = None
+    cold_start_s: float | None = None
+    demand: Demand | None = None
 
 
 def replicas(
@@ -108,4 +130,188 @@ def replicas(
             step), where that is more than what it gets now.
         law: constants.
     """
-    raise NotImplementedError
+    kept = bounds.clamp(fleet.desired)
+    if demand is None:
+        text = f"{_count(kept)} kept: {law.least_s:.0f} s of measurements come first"
+        return Decision(kept, None, None, 0, Hold.MEASURING, text)
+    if demand.target_ms is None:
+        text = (
+            f"{_count(kept)} kept: there is no latency target (slo.latency) to scale by; "
+            f"{number(demand.arrivals_per_s)} req/s arriving"
+        )
+        return Decision(
+            kept, None, None, 0, Hold.NO_TARGET, text, demand.arrivals_per_s, None, demand
+        )
+    blind = _blind(demand, now_s, law)
+    if blind:
+        return _without_metrics(bounds, kept, demand, blind)
+    arrivals = demand.arrivals_per_s
+    if expected_per_s is not None and math.isfinite(expected_per_s):
+        arrivals = max(arrivals, expected_per_s)
+    needed = required_for(demand, arrivals, law)
+    if needed is None:
+        text = (
+            f"{_count(kept)} kept: what one pod holds is not known yet "
+            "(Triton's batch statistics tell it, once requests were served)"
+        )
+        return Decision(kept, None, None, 0, Hold.CAPACITY_UNKNOWN, text, arrivals, None, demand)
+    needed = max(1, needed)
+    spare = _spare(bounds, fleet, demand, needed, arrivals, law)
+    wanted = needed + spare
+    aim = bounds.clamp(wanted)
+    sentence = required(demand, wanted, arrivals)
+    limit = None
+    if aim < wanted:
+        limit, sentence = Hold.AT_MAXIMUM, f"{sentence}; maxReplicas is {bounds.most}"
+    elif aim > wanted:
+        limit, sentence = Hold.AT_MINIMUM, f"{sentence}; minReplicas is {bounds.least}"
+
+    desired, hold, why = kept, limit, ""
+    if aim > kept:
+        if fleet.waiting_for_gpu > 0:
+            hold = Hold.WAITING_FOR_GPU
+            why = (
+                f"{kept} kept: {_count(fleet.waiting_for_gpu)} of them found no GPU, "
+                "so no more are asked for"
+            )
+        else:
+            desired = aim
+    elif aim < kept:
+        desired, hold, why = _down(bounds, fleet, demand, now_s, kept, aim, spare, arrivals, law)
+        hold = hold or limit
+    return Decision(
+        desired,
+        aim,
+        needed,
+        spare,
+        hold,
+        f"{sentence}; {why}" if why else sentence,
+        arrivals,
+        fleet.cold_start_s,
+        demand,
+    )
+
+
+def _count(n: int) -> str:
+    return "1 replica" if n == 1 else f"{n} replicas"
+
+
+def _blind(demand: Demand, now_s: float, law: Law) -> str:
+    """Why the measurements are not to be believed; empty: they are."""
+    age_s = demand.age_s + max(0.0, now_s - demand.at_s)
+    if age_s > law.stale_intervals * law.interval_s:
+        return f"the newest measurement is {number(age_s)} s old"
+    if demand.coverage < law.least_coverage:
+        read = round(demand.coverage * demand.ready_pods)
+        return f"only {read} of {demand.ready_pods} Ready pods could be read"
+    return ""
+
+
+def _without_metrics(bounds: Bounds, kept: int, demand: Demand, why: str) -> Decision:
+    """Up on requests that wait, if some pods still tell of them; never down."""
+    desired = bounds.clamp(max(kept, demand.backlog_replicas))
+    if desired > kept:
+        text = f"{_count(desired)}: {number(demand.pending)} requests wait, though {why}"
+    else:
+        text = f"{_count(kept)} kept: {why}"
+    return Decision(
+        desired,
+        None,
+        None,
+        0,
+        Hold.METRICS_MISSING,
+        text,
+        demand.arrivals_per_s,
+        None,
+        demand,
+    )
+
+
+def grown(demand: Demand, seconds: float) -> float:
+    """By what factor the load lately grew in so many seconds, with few exceptions; at least 1."""
+    pairs = demand.growth
+    if not pairs or seconds <= 0.0:
+        return 1.0
+    place = bisect_left([at for at, _ in pairs], seconds)
+    if place == len(pairs):
+        return pairs[-1][1]
+    (before_s, before), (after_s, after) = (
+        (0.0, 1.0) if place == 0 else pairs[place - 1],
+        pairs[place],
+    )
+    return before + (after - before) * (seconds - before_s) / (after_s - before_s)
+
+
+def _spare(
+    bounds: Bounds, fleet: Fleet, demand: Demand, needed: int, arrivals: float, law: Law
+) -> int:
+    """Replicas beyond what the load needs now."""
+    if bounds.spare is not None:
+        return bounds.spare
+    spare = 1 if needed < law.spare_below else 0
+    if fleet.cold_start_s is None or demand.capacity_per_pod is None:
+        return spare
+    # What comes while a pod starts must be carried by those that are there.
+    factor = grown(demand, fleet.cold_start_s + law.interval_s)
+    then = math.ceil(arrivals * factor / demand.capacity_per_pod - 1e-9)
+    return max(spare, then - needed)
+
+
+def _down(
+    bounds: Bounds,
+    fleet: Fleet,
+    demand: Demand,
+    now_s: float,
+    kept: int,
+    aim: int,
+    spare: int,
+    arrivals: float,
+    law: Law,
+) -> tuple[int, Hold | None, str]:
+    """Fewer replicas, if now is the time: the number, what holds it, and why."""
+    if fleet.rollout:
+        return kept, Hold.ROLLOUT, f"{kept} kept: none are taken away during a rollout"
+    if demand.history_s < law.stabilisation_s - 1e-6:
+        return (
+            kept,
+            Hold.STABILISING,
+            f"{kept} kept: fewer only after {law.stabilisation_s:.0f} s of measurements, "
+            f"{demand.history_s:.0f} s so far",
+        )
+    highest = bounds.clamp(max(demand.required_max or 0, 1) + spare)
+    if highest >= kept:
+        return (
+            kept,
+            Hold.STABILISING,
+            f"{kept} kept: as many were required within the last {law.stabilisation_s:.0f} s",
+        )
+    rest_s = max(fleet.cold_start_s or 0.0, law.interval_s)
+    if fleet.raised_at_s is not None and now_s < fleet.raised_at_s + rest_s:
+        return (
+            kept,
+            Hold.STABILISING,
+            f"{kept} kept: raised {max(0.0, now_s - fleet.raised_at_s):.0f} s ago, "
+            f"and a pod takes {rest_s:.0f} s to start",
+        )
+    if fleet.lowered_at_s is not None and now_s < fleet.lowered_at_s + law.down_every_s:
+        return (
+            kept,
+            Hold.STABILISING,
+            f"{kept} kept: one step down every {law.down_every_s:.0f} s",
+        )
+    step = max(1, math.floor(kept * law.down_share))
+    lowest = max(highest, aim, kept - step)
+    cautious = demand.cautious_per_pod
+    if cautious is not None and cautious > 0.0:
+        safe = math.ceil(arrivals * law.headroom / cautious - 1e-9)
+        if safe > lowest:
+            lowest = safe
+    if lowest >= kept:
+        return (
+            kept,
+            Hold.STABILISING,
+            f"{kept} kept: with {kept - 1} latency would come too near the target",
+        )
+    if lowest > aim:
+        return lowest, Hold.STABILISING, f"down to {lowest} for now"
+    return lowest, None, ""

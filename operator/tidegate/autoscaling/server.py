@@ -76,13 +76,14 @@ def server_model(spec: Spec, config: Mapping[str, Any] | None = None) -> ServerM
         return ServerModel(
             instances=instances, max_pending=max_pending, quantile=q, target_ms=target_ms
         )
+    sizes = [queue.max_queue_size or 0 for queue in batching.priorities or (batching,)]
     largest = max(1, tuning.max_batch_size or max(batching.preferred_sizes, default=1))
     return ServerModel(
         instances=instances,
         max_batch=largest,
         preferred=_preferred(batching.preferred_sizes, largest),
         queue_delay_ms=float(duration_ms(batching.max_queue_delay or "0s")),
-        queue_size=batching.max_queue_size or None,
+        queue_size=_all_places(sizes) or None,
         max_pending=max_pending,
         quantile=q,
         target_ms=target_ms,
@@ -98,13 +99,20 @@ def _of_config(
             devices = len(group.get("gpus") or ()) if group.get("kind") == "KIND_GPU" else 1
             instances += max(1, int(group.get("count") or 1)) * max(1, devices)
         batching = config.get("dynamic_batching")
-        largest, sizes, delay_us, queue_size = 1, (), 0, 0
+        largest, delay_us, queue_size = 1, 0, 0
+        sizes: tuple[int, ...] = ()
         if batching is not None:
             largest = max(1, int(config.get("max_batch_size") or 0))
             sizes = tuple(int(n) for n in batching.get("preferred_batch_size") or ())
             delay_us = int(batching.get("max_queue_delay_microseconds") or 0)
-            policy = batching.get("default_queue_policy") or {}
-            queue_size = int(policy.get("max_queue_size") or 0)
+            policies = batching.get("priority_queue_policy") or {}
+            default = batching.get("default_queue_policy") or {}
+            queue_size = _all_places(
+                [
+                    int(policy.get("max_queue_size") or 0)
+                    for policy in list(policies.values()) or [default]
+                ]
+            )
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"not a Triton model config: {error}") from None
     return ServerModel(
@@ -117,6 +125,11 @@ def _of_config(
         quantile=q,
         target_ms=target_ms,
     )
+
+
+def _all_places(sizes: Sequence[int]) -> int:
+    """Of the queues of all priorities together; 0: no end. The model has one queue for all."""
+    return 0 if 0 in sizes else sum(sizes)
 
 
 def _preferred(sizes: Sequence[int], largest: int) -> tuple[int, ...]:

@@ -1,0 +1,217 @@
+"""Arrivals of one revision from what its pods counted: rate, dispersion, growth.
+
+Pods are read at different times, some not at all for a while. What a pod counted between two of
+its looks is spread over the ticks in between; each tick knows how much of its pods' time it has
+covered, and a rate is scaled by that. So a pod that is read late changes no rate twice, and pods
+that are not read are taken to get what the others get.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from tidegate.autoscaling.server import Law
+
+LEAST_COVERED: Final = 0.25
+"""Of its pods' time: a tick of which less is known says nothing."""
+MOST_DISPERSION: Final = 6.0
+LEAST_PAIRS: Final = 12
+"""Pairs of intervals without which the arrivals are taken to be Poisson."""
+GROWTH_HORIZONS_S: Final = (15.0, 30.0, 60.0, 120.0, 300.0)
+GROWTH_EVERY_S: Final = 15.0
+GROWTH_WINDOW_S: Final = 3600.0
+GROWTH_QUANTILE: Final = 0.95
+LEAST_GROWTH_SAMPLES: Final = 40
+MOST_GROWTH: Final = 2.0
+
+
+@dataclass
+class _Tick:
+    """Between two observations.
+
+    Attributes:
+        start_s, end_s: seconds since the epoch.
+        pods: Ready ones.
+        covered_s: of their time, what was counted.
+        arrivals: counted.
+        squares: of differences between neighbouring intervals' rates, over what a Poisson stream
+            would give: numerator ...
+        foretold: ... and denominator.
+        pairs: of intervals behind these.
+    """
+
+    start_s: float
+    end_s: float
+    pods: int
+    covered_s: float = 0.0
+    arrivals: float = 0.0
+    squares: float = 0.0
+    foretold: float = 0.0
+    pairs: int = 0
+
+    @property
+    def seconds(self) -> float:
+        return self.end_s - self.start_s
+
+
+class Arrivals:
+    """Remembers what arrived at one revision's pods.
+
+    Args:
+        law: its windows.
+    """
+
+    def __init__(self, law: Law) -> None:
+        self._law = law
+        self._ticks: deque[_Tick] = deque()
+        self._last: dict[str, tuple[float, float]] = {}
+
+    def begin(self, start_s: float, end_s: float, pods: int) -> None:
+        """A new tick, of so many Ready pods."""
+        self._ticks.append(_Tick(start_s, end_s, pods))
+        while self._ticks and self._ticks[0].end_s <= end_s - self._law.dispersion_s:
+            self._ticks.popleft()
+
+    def add(self, pod: str, since_s: float, until_s: float, count: float, *, ready: bool) -> None:
+        """What one pod counted between two of its looks.
+
+        Args:
+            pod: its UID.
+            since_s: when the interval began.
+            until_s: when it ended.
+            count: requests that arrived in it.
+            ready: whether the pod is one of the tick's.
+        """
+        seconds = until_s - since_s
+        if seconds <= 0.0:
+            return
+        left = count
+        newest = self._ticks[-1]
+        for tick in reversed(self._ticks):
+            if tick.end_s <= since_s:
+                break
+            # A clock that runs ahead of ours counts into the newest tick.
+            end_s = until_s if tick is newest else min(tick.end_s, until_s)
+            overlap_s = end_s - max(tick.start_s, since_s)
+            if overlap_s <= 0.0:
+                continue
+            share = count * overlap_s / seconds
+            tick.arrivals += share
+            left -= share
+            if ready:
+                tick.covered_s += min(overlap_s, tick.seconds)
+        self._disperse(pod, seconds, count, newest)
+
+    def _disperse(self, pod: str, seconds: float, count: float, tick: _Tick) -> None:
+        before = self._last.get(pod)
+        self._last[pod] = (seconds, count)
+        if before is None or count < 0.0 or before[1] < 0.0:
+            return
+        seconds_before, count_before = before
+        rate = (count + count_before) / (seconds + seconds_before)
+        tick.squares += (count / seconds - count_before / seconds_before) ** 2
+        tick.foretold += rate * (1.0 / seconds + 1.0 / seconds_before)
+        tick.pairs += 1
+
+    def forget(self, pod: str) -> None:
+        """The next interval of this pod does not follow the last one."""
+        self._last.pop(pod, None)
+
+    def rate(self, window_s: float) -> float | None:
+        """Requests a second over the last so many seconds of which enough is known."""
+        arrived = seconds = 0.0
+        for tick in reversed(self._ticks):
+            if seconds >= window_s - 1e-6:
+                break
+            full_s = tick.pods * tick.seconds
+            if full_s <= 0.0 or tick.covered_s < LEAST_COVERED * full_s:
+                continue
+            arrived += tick.arrivals * max(1.0, full_s / tick.covered_s)
+            seconds += tick.seconds
+        return max(0.0, arrived / seconds) if seconds > 0.0 else None
+
+    def steady(self, window_s: float) -> bool:
+        """Whether the number of Ready pods was the same all the time."""
+        least_s = self._ticks[-1].end_s - window_s
+        return len({tick.pods for tick in self._ticks if tick.end_s > least_s}) == 1
+
+    def dispersion(self) -> float:
+        """Variance over mean of the counts of all pods together; Poisson is 1.
+
+        Of each pod the differences between neighbouring intervals, so that neither a trend nor
+        pods that come and go count. Splitting a stream over N pods at random takes the N-th part
+        of what exceeds 1; this undoes it.
+        """
+        pairs = sum(tick.pairs for tick in self._ticks)
+        foretold = sum(tick.foretold for tick in self._ticks)
+        if pairs < LEAST_PAIRS or foretold <= 0.0:
+            return 1.0
+        one = sum(tick.squares for tick in self._ticks) / foretold
+        pods = sum(tick.pods * tick.seconds for tick in self._ticks)
+        pods /= sum(tick.seconds for tick in self._ticks)
+        return min(MOST_DISPERSION, max(1.0, 1.0 + (one - 1.0) * max(1.0, pods)))
+
+
+class Growth:
+    """By how much the load grew within a cold start, lately."""
+
+    def __init__(self) -> None:
+        self._rates: deque[tuple[float, float, float]] = deque()
+        self._known: tuple[tuple[float, float], ...] = ()
+
+    def add(self, at_s: float, decided_per_s: float, mean_per_s: float, dispersion: float) -> None:
+        """One look.
+
+        Args:
+            at_s: now.
+            decided_per_s: the rate that a decision now goes by.
+            mean_per_s: the mean over the last minute.
+            dispersion: of the arrivals.
+        """
+        if self._rates and at_s < self._rates[-1][0] + GROWTH_EVERY_S - 1e-6:
+            return
+        self._rates.append((at_s, decided_per_s, mean_per_s))
+        while self._rates[0][0] < at_s - GROWTH_WINDOW_S:
+            self._rates.popleft()
+        if len(self._rates) % 4 == 0 or not self._known:
+            self._known = tuple(self._work_out(dispersion))
+
+    @property
+    def known(self) -> tuple[tuple[float, float], ...]:
+        """Pairs (seconds, factor), ascending; empty: too little was seen."""
+        return self._known
+
+    def _work_out(self, dispersion: float) -> Iterable[tuple[float, float]]:
+        rates = list(self._rates)
+        largest = 1.0
+        for horizon_s in GROWTH_HORIZONS_S:
+            ratios, noise = [], 0.0
+            later = 0
+            for at_s, decided, _ in rates:
+                # The mean over a minute is the rate half a minute before.
+                while later < len(rates) and rates[later][0] < at_s + horizon_s + 30.0:
+                    later += 1
+                if later == len(rates):
+                    break
+                if decided > 0.0:
+                    ratios.append(rates[later][2] / decided)
+                    noise += 2.0 * dispersion / (60.0 * decided)
+            if len(ratios) < LEAST_GROWTH_SAMPLES:
+                return
+            ratios.sort()
+            grown = ratios[math.ceil(GROWTH_QUANTILE * len(ratios)) - 1] - 1.0
+            # What chance alone makes two means differ by, at the same quantile, is no growth.
+            chance = 1.645**2 * noise / len(ratios)
+            real = math.sqrt(max(0.0, grown * grown - chance)) if grown > 0.0 else 0.0
+            largest = max(largest, min(MOST_GROWTH, 1.0 + real))
+            yield horizon_s, largest
+
+
+def higher_of(long_per_s: float, short_per_s: float, short_s: float, dispersion: float) -> float:
+    """The rate to decide by: the long window's, or the short one's less its standard error.
+
+    A rise shows in the short window first; less one standard error, chance rarely passes for one.
+    """
+    return max(long_per_s, short_per_s - math.sqrt(dispersion * short_per_s / short_s))

@@ -1,0 +1,187 @@
+"""Service time s(n) = alpha + beta n, learned from Triton's batch statistics.
+
+Triton tells, by batch size, how many executions there were and how long they took in all. What
+came since the last look is one sample for each size: the mean time of ``count`` executions. A
+weighted least-squares line goes through these samples, weight ``count``, old ones fading.
+
+Triton's plain compute counters cannot serve: each request counts its whole batch's time, so their
+mean is alpha + beta E[n^2] / E[n].
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from tidegate.autoscaling.demand import ServiceTime
+
+KEEP: Final = 0.98
+"""What is left of a sample's weight one interval later: half after 34 intervals."""
+KEEP_RECENT: Final = 0.8
+"""The same for the memory that notices a change: half after 3."""
+CHANGED: Final = 0.1
+"""Recent executions that take so much longer or shorter than the line says ..."""
+CHANGED_ERRORS: Final = 4.0
+"""... and by so many standard errors, make it start over from the recent ones."""
+LEAST_RECENT: Final = 20.0
+"""Executions without which the recent ones say nothing."""
+LEAST: Final = 5.0
+"""Executions without which nothing is known."""
+SURE_ERROR: Final = 0.1
+"""Relative standard error of a largest batch's time up to which the line is believed."""
+CAUTION: Final = 2.0
+"""Standard errors by which a line that is not believed is taken to be steeper."""
+LEAST_CV: Final = 0.02
+"""No steadier is one execution taken to be."""
+FEW: Final = 8
+"""Executions in one sample up to which its distance from the mean tells how much *one* varies.
+In larger ones drift and differences between pods would pass for it."""
+LEAST_FREEDOM: Final = 20.0
+"""Such samples without which the variation is not known."""
+GONE: Final = 0.01
+"""Executions at which a size is forgotten."""
+
+
+@dataclass
+class _Size:
+    """Executions of one batch size: how many, and their milliseconds in all."""
+
+    count: float
+    busy_ms: float
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A weighted least-squares line.
+
+    Attributes:
+        alpha, beta: of the line.
+        count: executions.
+        mean_n: of the batch sizes.
+        mean_ms: of the times.
+        spread: weighted sum of squares of n around its mean; 0: one size only.
+    """
+
+    alpha: float
+    beta: float
+    count: float
+    mean_n: float
+    mean_ms: float
+    spread: float
+
+
+def _fit(sizes: dict[int, _Size]) -> _Line:
+    w = wn = wnn = wy = wny = 0.0
+    for n, size in sizes.items():
+        w += size.count
+        wn += size.count * n
+        wnn += size.count * n * n
+        wy += size.busy_ms
+        wny += size.busy_ms * n
+    mean_n, mean_y = wn / w, wy / w
+    if len(sizes) == 1:
+        return _Line(0.0, mean_y / mean_n, w, mean_n, mean_y, 0.0)
+    spread = max(1e-9 * wnn, wnn - w * mean_n * mean_n)
+    beta = (wny - w * mean_n * mean_y) / spread
+    if beta < 0.0:
+        return _Line(mean_y, 0.0, w, mean_n, mean_y, spread)
+    alpha = mean_y - beta * mean_n
+    if alpha < 0.0:  # of the lines that are allowed, one through the origin fits best
+        return _Line(0.0, wny / wnn, w, mean_n, mean_y, spread)
+    return _Line(alpha, beta, w, mean_n, mean_y, spread)
+
+
+class ServiceTimes:
+    """Learns the service time of one revision from its pods' batches.
+
+    Args:
+        largest: items in a largest batch.
+    """
+
+    def __init__(self, largest: int) -> None:
+        self.largest = largest
+        self._long: dict[int, _Size] = {}
+        self._recent: dict[int, _Size] = {}
+        self._squares = 0.0
+        self._freedom = 0.0
+
+    def add(self, size: int, count: int, busy_ms: float) -> None:
+        """What one pod ran since its last look: executions of a size, their time in all."""
+        if size < 1 or count <= 0 or not 0.0 <= busy_ms < math.inf:
+            return
+        known = self._long.get(size)
+        if known is not None and count <= FEW and known.count >= FEW:
+            off = busy_ms / count - known.busy_ms / known.count
+            self._squares += off * off / (1.0 / count + 1.0 / known.count)
+            self._freedom += 1.0
+        for sizes in (self._long, self._recent):
+            each = sizes.setdefault(size, _Size(0.0, 0.0))
+            each.count += count
+            each.busy_ms += busy_ms
+
+    def end_interval(self, intervals: float = 1.0) -> None:
+        """All pods of one look have been added: notice a change, and let old samples fade.
+
+        Args:
+            intervals: how many have passed since the last call; Law.interval_s each.
+        """
+        if self._long and self._has_changed():
+            self._long = {n: _Size(s.count, s.busy_ms) for n, s in self._recent.items()}
+            self._squares = self._freedom = 0.0
+        for sizes, keep in (
+            (self._long, KEEP**intervals),
+            (self._recent, KEEP_RECENT**intervals),
+        ):
+            for n, size in list(sizes.items()):
+                size.count *= keep
+                size.busy_ms *= keep
+                if size.count < GONE:
+                    del sizes[n]
+        self._squares *= KEEP**intervals
+        self._freedom *= KEEP**intervals
+
+    def _has_changed(self) -> bool:
+        recent = {n: size for n, size in self._recent.items() if n in self._long}
+        if sum(size.count for size in recent.values()) < LEAST_RECENT:
+            return False
+        line, now = _fit(self._long), _fit(recent)
+        if line.count < 1.5 * now.count:
+            return False
+        # Size by size against its own mean: a line that does not fit well is no change.
+        foretold = sum(
+            size.count * self._long[n].busy_ms / self._long[n].count for n, size in recent.items()
+        )
+        off = abs(now.mean_ms - foretold / now.count)
+        error = self._deviation(line) * math.sqrt(1.0 / now.count + 1.0 / line.count)
+        return off > CHANGED * foretold / now.count and off > CHANGED_ERRORS * error
+
+    def _cv(self, line: _Line) -> float:
+        if self._freedom < LEAST_FREEDOM:
+            return 0.0
+        return math.sqrt(self._squares / self._freedom) / line.mean_ms
+
+    def _deviation(self, line: _Line) -> float:
+        """Of one execution, in ms."""
+        return line.mean_ms * max(LEAST_CV, self._cv(line))
+
+    def estimate(self) -> ServiceTime | None:
+        """What is known; None: too few executions so far."""
+        if sum(size.count for size in self._long.values()) < LEAST:
+            return None
+        line = _fit(self._long)
+        if line.mean_ms <= 0.0:
+            return None
+        cv, deviation = self._cv(line), self._deviation(line)
+        off = self.largest - line.mean_n
+        if off <= 0.0:
+            error = deviation / math.sqrt(line.count) / line.mean_ms
+            return ServiceTime(line.alpha, line.beta, cv, error, line.count, sure=True)
+        steepest = line.mean_ms / line.mean_n
+        if line.spread == 0.0:
+            return ServiceTime(0.0, steepest, cv, 1.0, line.count, sure=False)
+        error_ms = deviation * math.sqrt(1.0 / line.count + off * off / line.spread)
+        error = error_ms / max(line.mean_ms, line.alpha + line.beta * self.largest)
+        if error <= SURE_ERROR:
+            return ServiceTime(line.alpha, line.beta, cv, error, line.count, sure=True)
+        beta = min(steepest, line.beta + CAUTION * deviation / math.sqrt(line.spread))
+        alpha = max(0.0, line.mean_ms - beta * line.mean_n)
+        return ServiceTime(alpha, beta, cv, error, line.count, sure=False)
