@@ -18,6 +18,7 @@ import structlog
 
 from tidegate.platform import Platform
 from tidegate.runtime.apply import Carrier
+from tidegate.runtime.audit import Auditor
 from tidegate.runtime.cache import Cache, Key
 from tidegate.runtime.events import Teller
 from tidegate.runtime.fence import Fence
@@ -93,7 +94,10 @@ class Operator:
         self._known_kinds: frozenset[str] = frozenset()
         self.index = RepositoryIndex()
         url = settings.prometheus_url
-        self.measurer = Measurer(self.queue, other=Prometheus(url) if url else None)
+        self.measurer = Measurer(
+            self.queue, other=Prometheus(url) if url else None, metrics=self.metrics
+        )
+        self.auditor = Auditor(self.metrics, settings.identity)
         self.golden = GoldenRunner(self.kube, lambda key: self.queue.add(key, urgent=True))
         self.reconciler = Reconciler(
             self.kube,
@@ -108,6 +112,7 @@ class Operator:
             self.index,
             self.measurer,
             self.golden,
+            self.auditor,
         )
 
     def stop(self) -> None:
@@ -364,6 +369,11 @@ class Operator:
             self.metrics.watch_age.labels(kind.kind).set(age)
         for kind, count in self.cache.sizes().items():
             self.metrics.objects.labels(kind.kind).set(count)
+        shown = self.cache.known() if self.leadership.held else ()
+        found = {key: self.cache.deployment(key) for key in shown}
+        self.metrics.fleet.take(
+            {key: obj for key, obj in found.items() if obj is not None}, self.measurer.views()
+        )
         self.metrics.queue_waiting.set(self.queue.depth())
         self.metrics.queue_working.set(self.queue.schedule.working)
 

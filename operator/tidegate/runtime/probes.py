@@ -66,8 +66,11 @@ class Probes:
         return answer
 
     async def _show_metrics(self, _: web.Request) -> web.Response:
+        self._metrics.refresh()
+        # A fleet has thousands of series: written out beside the event loop.
+        body = await asyncio.to_thread(self._metrics.render)
         return web.Response(
-            body=self._metrics.exposition(),
+            body=body,
             headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
         )
 

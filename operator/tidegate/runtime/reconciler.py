@@ -15,9 +15,11 @@ from typing import Any, Final
 import structlog
 
 from tidegate.actions import Action, Apply, Event, Plan, WriteStatus
+from tidegate.api.names import DECISION_ANNOTATION
 from tidegate.observed import Failure, Measurements, Object, Observed, Ref
 from tidegate.platform import Platform
 from tidegate.runtime.apply import Carrier, ForeignObjectError
+from tidegate.runtime.audit import Auditor
 from tidegate.runtime.cache import Cache, Key, uid_of
 from tidegate.runtime.events import Teller, events_about_pod
 from tidegate.runtime.fence import FencedError
@@ -97,6 +99,7 @@ class Reconciler:
         index: asks Triton about models that are not ready.
         measurer: measures rollouts under way.
         golden: sends golden requests.
+        auditor: tells what came into force.
         now: wall clock, UTC.
         clock: monotonic, seconds.
     """
@@ -115,6 +118,7 @@ class Reconciler:
         index: RepositoryIndex,
         measurer: Measurer,
         golden: GoldenRunner,
+        auditor: Auditor,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
@@ -131,6 +135,7 @@ class Reconciler:
         self._index = index
         self._measurer = measurer
         self._golden = golden
+        self._auditor = auditor
         self._now = now
         self._clock = clock
         self._foreign: dict[Key, set[Ref]] = {}
@@ -217,6 +222,8 @@ class Reconciler:
             this.again(pause)
         if this.failures:
             plan = self._plan(key, deployment, events, models, tuple(this.failures))
+        # Again: a write whose answer was lost is in force, too. Before status, which says it.
+        self._audit(key, deployment, plan)
         self._measure(key, plan)
         await self._tell(key, deployment, plan, this)
         this.again(plan.requeue_after_s)
@@ -258,6 +265,16 @@ class Reconciler:
         self._measurer.want(key, plan.measure, pods)
         self._golden.want(key, plan.verify, pods)
 
+    def _audit(self, key: Key, deployment: Object, plan: Plan) -> None:
+        self._auditor.look(
+            key,
+            deployment,
+            self._cache.children(key, uid_of(deployment)),
+            plan,
+            self._measurer.measured(key),
+            self._measurer.bad_for_s(key),
+        )
+
     async def _round(self, key: Key, deployment: Object, plan: Plan, this: _Pass) -> bool:
         """Carry out what a plan wants of the world. Returns whether to plan again."""
         changed = False
@@ -294,6 +311,8 @@ class Reconciler:
             if done.wrote:
                 changed = this.wrote = True
                 self._log_decision(key, action, done.reason)
+                if isinstance(action, Apply) and _decides(action):
+                    self._audit(key, deployment, plan)
         return changed and not this.errors
 
     def _refused(self, key: Key, action: Action, error: KubeError, this: _Pass) -> None:
@@ -403,6 +422,11 @@ class Reconciler:
         elif hasattr(action, "name"):
             what["object"] = f"Pod/{action.name}"
         log.info("decision", modeldeployment=str(key), **what, reason=reason)
+
+
+def _decides(action: Apply) -> bool:
+    """Whether it carries the decision in force."""
+    return DECISION_ANNOTATION in (action.manifest["metadata"].get("annotations") or {})
 
 
 def _kind(action: Apply) -> str:

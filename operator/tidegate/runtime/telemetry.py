@@ -20,6 +20,13 @@ from prometheus_client import (
     generate_latest,
 )
 
+from tidegate.runtime.fleet import Fleet
+
+ROLLOUT_BUCKETS_S: Final = (
+    *(10, 30, 60, 120, 300, 600, 1200, 1800, 3600),
+    *(7200, 14400, 28800, 57600, 86400, 259200),
+)
+ROLLBACK_BUCKETS_S: Final = (0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
 LATENCY_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 _LEVELS: Final = {
@@ -83,6 +90,8 @@ class Metrics:
         # Sets the gauges that show a state, right before they are read.
         self.refresh: Callable[[], None] = lambda: None
         self.registry = CollectorRegistry()
+        self.fleet = Fleet()
+        self.registry.register(self.fleet)
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         r = self.registry
@@ -158,6 +167,37 @@ class Metrics:
             ["kind"],
             registry=r,
         )
+        self.decisions = Counter(
+            "tidegate_decisions_total",
+            "Decisions about traffic that came into force; with a reason where it is a rollback.",
+            ["decision", "reason"],
+            registry=r,
+        )
+        self.verbs = Counter(
+            "tidegate_verbs_total",
+            "Requests of people (abort, promote ...) by result (granted, refused, unknown).",
+            ["verb", "result"],
+            registry=r,
+        )
+        self.rollout_seconds = Histogram(
+            "tidegate_rollout_seconds",
+            "Time of a rollout by outcome (promoted, rolled_back, superseded; first: none before).",
+            ["outcome"],
+            buckets=ROLLOUT_BUCKETS_S,
+            registry=r,
+        )
+        self.rollback_seconds = Histogram(
+            "tidegate_rollback_seconds",
+            "Time from a canary's first failed or slow answer to the write of weight zero.",
+            buckets=ROLLBACK_BUCKETS_S,
+            registry=r,
+        )
+        self.sidecar_reads = Counter(
+            "tidegate_sidecar_reads_total",
+            "Looks at the counters of a pod by result (read, failed).",
+            ["result"],
+            registry=r,
+        )
         self.loop_lag = Gauge(
             "tidegate_event_loop_lag_seconds",
             "How late the event loop's last tick came.",
@@ -174,4 +214,8 @@ class Metrics:
     def exposition(self) -> bytes:
         """The metrics in Prometheus' text format."""
         self.refresh()
+        return self.render()
+
+    def render(self) -> bytes:
+        """The same as of the last `refresh`; touches nothing of the event loop's."""
         return generate_latest(self.registry)

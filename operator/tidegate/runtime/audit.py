@@ -1,0 +1,359 @@
+"""The audit record: each decision about traffic and each request of a person's, once, in full.
+
+What is recorded is not what a plan wanted but what came into force: the record on the object that
+carries the traffic (`tidegate.record`) is compared with the one that was recorded before. A process
+that sees a ModelDeployment for the first time compares with its status, which is written after the
+record; so what a predecessor decided and did not live to tell is told by its successor. A line may
+come twice, then with the same `id`, and none is missing.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import structlog
+
+from tidegate import verbs
+from tidegate.actions import Event, Plan
+from tidegate.analysis.judgement import Judgement
+from tidegate.api.names import REQUEST_ANNOTATION
+from tidegate.observed import Measured, Object, Observed, Ref
+from tidegate.record import Phase, Record
+from tidegate.resources.route import API_VERSION as ROUTE_VERSION
+from tidegate.resources.route import KIND as ROUTE_KIND
+from tidegate.resources.route import record_of
+from tidegate.revision import Revision, known_revisions
+from tidegate.rollout import FAILS_AT_ONCE, LIVE, TEST_REASONS, evidence_of
+from tidegate.runtime.cache import Key, uid_of
+from tidegate.runtime.telemetry import Metrics
+from tidegate.status import record_of as record_in_status
+
+log: Final = structlog.get_logger(__name__)
+
+REMEMBERED: Final = 100_000
+OPERATOR: Final = "operator"
+"""Who decided, where no person asked for it."""
+COUNTED_REASONS: Final = frozenset(
+    {
+        *TEST_REASONS.values(),
+        *FAILS_AT_ONCE,
+        *("Aborted", "GoldenRequestsFailed", "Hanging", "Inconclusive", "NeverReady"),
+    }
+)
+"""Reasons that get a series of their own; all others are handed through from Kubernetes."""
+
+_ENTERED: Final = {
+    Phase.VERIFYING: "Verifying",
+    Phase.MIRRORING: "Mirroring",
+    Phase.CANARY: "StepTaken",
+    Phase.BAKING: "Promoted",
+    Phase.PROMOTED: "RolloutComplete",
+    Phase.ROLLED_BACK: "RolledBack",
+    Phase.SUPERSEDED: "Superseded",
+}
+_MOVES: Final = frozenset(verbs.Verb) - {verbs.Verb.PAUSE, verbs.Verb.RESUME}
+"""Verbs that something follows from at once."""
+_OUTCOMES: Final = {
+    "RolloutComplete": "promoted",
+    "RolledBack": "rolled_back",
+    "Superseded": "superseded",
+    "Reverted": "superseded",
+}
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One thing that was decided.
+
+    Attributes:
+        decision: what, in the words of the events.
+        record: what is in force from then on.
+        at: when it was decided, RFC 3339.
+        revision: hash of the revision on trial.
+        stable: hash of the revision beside it; empty: there is none.
+        began: when its rollout began, RFC 3339.
+        weight_before: share of the traffic that the revision had, 0 to 1.
+        asked_by: who asked for it; empty: nobody did.
+    """
+
+    decision: str
+    record: Record
+    at: str
+    revision: str
+    stable: str
+    began: str
+    weight_before: float
+    asked_by: str = ""
+
+    @property
+    def outcome(self) -> str:
+        """What became of the rollout: promoted, rolled_back, superseded; empty: it goes on."""
+        return _OUTCOMES.get(self.decision, "")
+
+
+def turns(before: Record, after: Record, asked_by: str = "") -> list[Turn]:
+    """What was decided between two records, in order.
+
+    Args:
+        before: the one that was in force.
+        after: the one that is.
+        asked_by: whose request was handled meanwhile; empty: nobody's.
+    """
+    found: list[Turn] = []
+    weight = before.weight if before.phase in LIVE else 0.0
+    if after.started and after.started != before.started:
+        if before.phase in LIVE and after.past:
+            # It ended and the next one began in one write.
+            past = after.past
+            reason, _, message = str(past.get("reason", "")).partition(": ")
+            ended = replace(before, weight=0.0, mirror=0.0, reason=reason, message=message)
+            if past["outcome"] == Phase.PROMOTED:
+                ended = replace(ended, phase=Phase.PROMOTED, stable=before.canary, canary="")
+            else:
+                ended = replace(ended, phase=Phase(past["outcome"]))
+            found.append(_turn(ended, before, str(past["time"]), weight, asked_by))
+        began = replace(after, phase=Phase.PREPARING, weight=0.0, mirror=0.0, step=None)
+        found.append(
+            Turn(
+                "RolloutStarted",
+                began,
+                after.started,
+                after.canary or after.stable,
+                after.stable if after.canary else "",
+                after.started,
+                0.0,
+                asked_by,
+            )
+        )
+        if after.phase is Phase.PREPARING:
+            return found
+        before, weight = began, 0.0
+    if (after.phase, after.step, after.since) == (before.phase, before.step, before.since):
+        return found
+    if after.phase is Phase.PREPARING or (after.phase is before.phase and after.phase not in LIVE):
+        return found
+    forced = before.forced.partition(" by ")[2]
+    found.append(_turn(after, before, after.since, weight, asked_by or forced))
+    return found
+
+
+def _turn(after: Record, before: Record, at: str, weight: float, asked_by: str) -> Turn:
+    decision = _ENTERED.get(after.phase, str(after.phase))
+    if after.phase is Phase.SUPERSEDED and after.reason == "Reverted":
+        decision = "Reverted"
+    revision = after.stable if after.phase is Phase.PROMOTED else after.canary
+    other = before.stable if after.phase is Phase.PROMOTED else after.stable
+    return Turn(decision, after, at, revision, other, after.started, weight, asked_by)
+
+
+def in_force(name: str, children: Mapping[Ref, Object]) -> Record | None:
+    """The record that holds: of the route, else of the entry Service."""
+    for ref in (Ref(ROUTE_VERSION, ROUTE_KIND, name), Ref("v1", "Service", name)):
+        carrier = children.get(ref)
+        found = None if carrier is None else record_of(carrier)
+        if found is not None:
+            return found
+    return None
+
+
+class Auditor:
+    """Tells what came into force, and counts it.
+
+    Args:
+        metrics: counts.
+        identity: this process.
+        sink: takes each audit record besides the log; None: nobody does.
+        now: wall clock, UTC.
+    """
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        identity: str,
+        sink: Callable[[Mapping[str, Any]], None] | None = None,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._metrics = metrics
+        self._identity = identity
+        self._sink = sink
+        self._now = now
+        self._told: OrderedDict[str, Record] = OrderedDict()
+
+    def look(
+        self,
+        key: Key,
+        deployment: Object,
+        children: Mapping[Ref, Object],
+        plan: Plan,
+        measured: Measured | None,
+        bad_for_s: float | None = None,
+    ) -> None:
+        """Tell what is in force and was not told yet.
+
+        Args:
+            key: the ModelDeployment.
+            deployment: the same as it lives.
+            children: its children, after the plan's writes.
+            plan: what led to it; its events say whether a request was granted.
+            measured: what the decision rested on; None: nothing.
+            bad_for_s: seconds since the canary first failed or was slow; None: not seen.
+        """
+        record = in_force(key.name, children)
+        if record is None:
+            return
+        uid = uid_of(deployment)
+        before = self._told.get(uid)
+        if before is None:
+            before = record_in_status(deployment) or Record(stable="")
+        self._told[uid] = record
+        self._told.move_to_end(uid)
+        while len(self._told) > REMEMBERED:
+            self._told.popitem(last=False)
+        if record == before:
+            return
+        asked_by = self._request(key, deployment, plan, before, record)
+        found = turns(before, record, asked_by)
+        known = known_revisions(Observed(deployment, children)) if found else {}
+        for turn in found:
+            self._count(turn, bad_for_s)
+            self._tell(key, deployment, _decision(known, turn, measured))
+
+    def _request(
+        self, key: Key, deployment: Object, plan: Plan, before: Record, record: Record
+    ) -> str:
+        """Tell the request that was handled meanwhile. Returns who moved the rollout by it."""
+        annotations = deployment["metadata"].get("annotations") or {}
+        request = verbs.parse(annotations.get(REQUEST_ANNOTATION))
+        if request is None or record.request != request.id or before.request == request.id:
+            return ""
+        told = [
+            e
+            for e in plan.actions
+            if isinstance(e, Event) and e.message.endswith(f"(request {request.id})")
+        ]
+        reasons = {e.reason for e in told}
+        # Where the answer to the write was lost, so was what was said of the request.
+        result = "unknown"
+        if "RequestRefused" in reasons:
+            result = "refused"
+        elif reasons or request.verb is verbs.Verb.ABORT:
+            result = "granted"
+        found = {
+            "id": request.id,
+            "verb": str(request.verb),
+            "revision": request.revision,
+            "user": request.user,
+            "result": result,
+        }
+        self._metrics.verbs.labels(str(request.verb), result).inc()
+        document = {
+            "decision": "Request",
+            "by": request.user,
+            "request": found,
+            "message": next((e.message for e in told), ""),
+            "at": _stamp(self._now()),
+        }
+        self._tell(key, deployment, document, request.id)
+        return request.user if result != "refused" and request.verb in _MOVES else ""
+
+    def _count(self, turn: Turn, bad_for_s: float | None) -> None:
+        reason = ""
+        if turn.decision == "RolledBack":
+            known = turn.record.reason in COUNTED_REASONS
+            reason = turn.record.reason if known else "Other"
+        self._metrics.decisions.labels(turn.decision, reason).inc()
+        if turn.outcome:
+            outcome = turn.outcome if turn.stable else "first"
+            seconds = _between_s(turn.began, turn.at)
+            if seconds is not None:
+                self._metrics.rollout_seconds.labels(outcome).observe(seconds)
+        if turn.decision == "RolledBack" and turn.weight_before > 0 and bad_for_s is not None:
+            self._metrics.rollback_seconds.observe(bad_for_s)
+
+    def _tell(
+        self, key: Key, deployment: Object, document: Mapping[str, Any], what: str = ""
+    ) -> None:
+        uid = uid_of(deployment)
+        parts = (uid, document["decision"], what or document["at"])
+        line = {
+            "id": hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32],
+            "modeldeployment": str(key),
+            "uid": uid,
+            "generation": deployment["metadata"].get("generation"),
+            **document,
+            "operator": self._identity,
+        }
+        log.info("audit", **line)
+        if self._sink is not None:
+            self._sink(line)
+
+
+def _decision(
+    known: Mapping[str, Revision], turn: Turn, measured: Measured | None
+) -> dict[str, Any]:
+    record = turn.record
+    found: dict[str, Any] = {
+        "decision": turn.decision,
+        "by": turn.asked_by or OPERATOR,
+        "at": turn.at,
+        "revision": turn.revision,
+        "stable": turn.stable,
+        "phase": str(record.phase),
+        "step": record.step,
+        "weight": {"before": turn.weight_before, "after": _weight(turn)},
+        "reason": record.reason,
+        "message": record.message,
+        "began": turn.began,
+        "inputs": _inputs(measured, turn),
+        "artefacts": {
+            h: {"source": known[h].source, "digest": known[h].digest, "image": known[h].image}
+            for h in (turn.revision, turn.stable)
+            if h in known
+        },
+    }
+    return {k: v for k, v in found.items() if v not in (None, "", {})}
+
+
+def _weight(turn: Turn) -> float:
+    """Share of the traffic that the revision gets from then on."""
+    if turn.record.phase is Phase.PROMOTED:
+        return 1.0
+    return turn.record.weight if turn.record.phase in LIVE else 0.0
+
+
+def _inputs(measured: Measured | None, turn: Turn) -> dict[str, Any]:
+    """What the decision rested on: each test with its counts, and who could not be read."""
+    if measured is None or turn.revision != measured.canary or turn.began != measured.started:
+        return {}
+    judged: Judgement = measured.judgement
+    return {
+        "requests": judged.requests,
+        "verdict": "Bad" if judged.bad is not None else "Good" if judged.proven else "NotYet",
+        "tests": [evidence_of(result) for result in judged.results],
+        "canary_arrivals": measured.canary_arrivals,
+        "stable_arrivals": measured.stable_arrivals,
+        "mirrored": measured.mirrored,
+        **_named("unread", measured.unread),
+        **_named("hanging", measured.hanging),
+    }
+
+
+def _named(name: str, pods: Iterable[str]) -> dict[str, list[str]]:
+    found = list(pods)
+    return {name: found} if found else {}
+
+
+def _between_s(start: str, end: str) -> float | None:
+    try:
+        found = datetime.fromisoformat(end) - datetime.fromisoformat(start)
+    except (ValueError, TypeError):
+        return None
+    return max(0.0, found.total_seconds())
+
+
+def _stamp(now: datetime) -> str:
+    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
