@@ -106,6 +106,9 @@ def _born(
         runtime=spec.runtime,
         profile=profile,
         platform=platform,
+        golden=spec.golden_requests.config_map_name
+        if spec.golden_requests and spec.model.config.warmup
+        else None,
     )
     try:
         born = manifests(spec, parts)

@@ -34,6 +34,7 @@ from tidegate.fetch.request import FetchRequest, Mounts
 from tidegate.fetch.retry import retry
 from tidegate.fetch.source import Context, Listing, Source, open_source
 from tidegate.fetch.trust import build_trust
+from tidegate.fetch.warmup import read_golden
 
 RESTARTS = 3
 """How often a source that changes while it is read is begun anew."""
@@ -131,6 +132,7 @@ async def fetch(
             request,
             _text(mounts.tuning),
             _text(mounts.override),
+            read_golden(mounts.golden),
         )
     except OSError as exc:
         raise disk_full(exc, exc.filename or request.target) or exc from exc

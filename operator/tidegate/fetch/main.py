@@ -112,6 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--pin", type=Path, default=defaults.pin)
     parser.add_argument("--credentials", type=Path, default=defaults.credentials)
     parser.add_argument("--ca", type=Path, default=defaults.ca)
+    parser.add_argument("--golden", type=Path, default=defaults.golden)
     parser.add_argument("--termination-log", type=Path, default=defaults.termination_log)
     mounts = Mounts(**vars(parser.parse_args(argv)))
     code, message = run(mounts)

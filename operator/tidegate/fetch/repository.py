@@ -9,7 +9,10 @@ from typing import Any
 from tidegate.fetch import config as configs
 from tidegate.fetch.errors import ConfigInvalid, UnknownBackend, disk_full
 from tidegate.fetch.layout import CONFIG, CONFIGS, Layout
+from tidegate.fetch.progress import log
 from tidegate.fetch.request import FetchRequest
+from tidegate.fetch.warmup import warm_up_with
+from tidegate.golden import GoldenRequest
 from tidegate.resources.model_config import ModelConfig
 
 WORK = ".tidegate-fetch"
@@ -30,7 +33,12 @@ class Written:
 
 
 def write_repository(
-    tree: Path, layout: Layout, request: FetchRequest, tuning: str, override: str
+    tree: Path,
+    layout: Layout,
+    request: FetchRequest,
+    tuning: str,
+    override: str,
+    golden: tuple[GoldenRequest, ...] = (),
 ) -> Written:
     """Make ``target`` the repository that the layout describes.
 
@@ -40,6 +48,7 @@ def write_repository(
         request: whose target, model name, backend and policy count.
         tuning: partial ModelConfig, text.
         override: partial ModelConfig, text, merged last.
+        golden: what to warm up with, where a warm-up is asked for.
 
     Raises:
         ConfigInvalid, UnknownBackend: see `tidegate.fetch.config.check`.
@@ -51,6 +60,7 @@ def write_repository(
     )
     texts: dict[str, str] = {}
     backends: dict[str, str] = {}
+    samples: dict[str, bytes] = {}
     models = layout.models()
     for name in models:
         base = base_config(tree, layout, name)
@@ -61,6 +71,10 @@ def write_repository(
         merged = configs.merge(base, *overlays) if mine else base
         paths = paths_of(layout, name)
         backends[name] = configs.check(merged, name, paths, models, stated)
+        if mine:
+            samples, unfit = warm_up_with(merged, golden, model)
+            for key, why in unfit.items():
+                log("info", "a golden request does not warm up the model", key=key, why=why)
         texts[name] = configs.finish(merged, name)
     if not request.policy.allow_python_backend:
         _check_no_code(tree, layout, backends)
@@ -74,6 +88,9 @@ def write_repository(
             (target / folder).mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
             (target / name / CONFIG).write_text(text, encoding="utf-8")
+        for path, data in samples.items():
+            (target / model / path).parent.mkdir(exist_ok=True)
+            (target / model / path).write_bytes(data)
     except OSError as exc:
         raise disk_full(exc, target) or exc from exc
     return Written(backends[model], layout.kind)

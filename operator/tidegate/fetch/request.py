@@ -70,6 +70,7 @@ class Mounts:
     pin: Path = Path("/etc/tidegate/pin/digest")
     credentials: Path = Path("/etc/tidegate/credentials")
     ca: Path = Path("/etc/tidegate/ca/ca.crt")
+    golden: Path = Path("/etc/tidegate/golden")
     termination_log: Path = Path("/dev/termination-log")
 
     @property

@@ -59,6 +59,7 @@ class Parts:
         runtime: how.
         profile: the platform's choices for it.
         platform: the platform's settings.
+        golden: ConfigMap of golden requests whose inputs warm up the model; None: zeros do.
     """
 
     deployment: str
@@ -69,6 +70,7 @@ class Parts:
     runtime: Runtime
     profile: Profile
     platform: Platform
+    golden: str | None = None
 
     @property
     def triton_image(self) -> str:
@@ -213,6 +215,8 @@ def _fetch(parts: Parts) -> dict[str, Any]:
         )
     if parts.runtime.cache:
         mounts.append({"name": "cache", "mountPath": "/cache"})
+    if parts.golden:
+        mounts.append({"name": "golden", "mountPath": "/etc/tidegate/golden", "readOnly": True})
     env = [{"name": key, "value": value} for key, value in sorted(parts.profile.proxy.items())]
     if parts.profile.ca_bundle_config_map:
         mounts.append({"name": "ca", "mountPath": "/etc/tidegate/ca", "readOnly": True})
@@ -361,6 +365,9 @@ def _volumes(parts: Parts) -> list[dict[str, Any]]:
                 "persistentVolumeClaim": {"claimName": parts.runtime.cache.claim_name},
             }
         )
+    if parts.golden:
+        # Optional: what is there when a pod starts is taken, and nothing waits for it.
+        volumes.append({"name": "golden", "configMap": {"name": parts.golden, "optional": True}})
     if parts.profile.ca_bundle_config_map:
         volumes.append({"name": "ca", "configMap": {"name": parts.profile.ca_bundle_config_map}})
     return volumes

@@ -66,13 +66,14 @@ class Pod:
         etc = self.root / "etc"
         (etc / "fetch.json").write_text(json.dumps(document))
         for name in ("model.pbtxt", "override.pbtxt"):
-            (etc / name).touch()
+            (etc / name).touch()  # a test may have written it
         (self.root / "termination-log").touch()
         return [
             *(sys.executable, "-W", "error", "-m", "tidegate.fetch", str(etc / "fetch.json")),
             *("--pin", str(self.root / "pin" / "digest")),
             *("--credentials", str(self.root / "credentials")),
             *("--ca", str(self.root / "ca" / "ca.crt")),
+            *("--golden", str(self.root / "golden")),
             *("--termination-log", str(self.root / "termination-log")),
         ]
 

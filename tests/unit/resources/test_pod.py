@@ -1,5 +1,6 @@
 """The pods of a revision: safe, complete, and asking for the GPUs that they need."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -175,3 +176,15 @@ def test_the_queue_stands_on_deployment_and_pods() -> None:
     ):
         assert labels["kueue.x-k8s.io/queue-name"] == "team-a"
     assert "kueue.x-k8s.io/queue-name" not in deployment["spec"]["selector"]["matchLabels"]
+
+
+def test_golden_requests_that_warm_up_are_mounted_and_not_waited_for() -> None:
+    spec = pod_template(replace(parts(), golden="known"))["spec"]
+    [volume] = [v for v in spec["volumes"] if v["name"] == "golden"]
+    assert volume["configMap"] == {"name": "known", "optional": True}
+    mounts = {
+        name: [m["mountPath"] for m in c["volumeMounts"] if m["name"] == "golden"]
+        for name, c in containers(spec).items()
+    }
+    assert mounts == {"fetch": ["/etc/tidegate/golden"], "envoy": [], "triton": []}
+    assert "golden" not in [v["name"] for v in pod()["volumes"]]
