@@ -31,12 +31,14 @@ from tidegate.runtime.kube import (
     NotFoundError,
 )
 from tidegate.runtime.leader import Leadership, LeadershipLostError
+from tidegate.runtime.load import LoadReader
 from tidegate.runtime.login import Connection
-from tidegate.runtime.measuring import Measurer
+from tidegate.runtime.measuring import READS_AT_ONCE, Measurer
 from tidegate.runtime.probes import Probes, tick
 from tidegate.runtime.prometheus import Prometheus
 from tidegate.runtime.queue import KeyedQueue
 from tidegate.runtime.reconciler import Planner, Reconciler
+from tidegate.runtime.scrapes import Scrapes
 from tidegate.runtime.settings import Settings
 from tidegate.runtime.sweep import Sweeper, WatchHealth
 from tidegate.runtime.telemetry import Metrics
@@ -94,9 +96,12 @@ class Operator:
         self._known_kinds: frozenset[str] = frozenset()
         self.index = RepositoryIndex()
         url = settings.prometheus_url
+        reads = asyncio.Semaphore(READS_AT_ONCE)
         self.measurer = Measurer(
-            self.queue, other=Prometheus(url) if url else None, metrics=self.metrics
+            self.queue, other=Prometheus(url) if url else None, reads=reads, metrics=self.metrics
         )
+        other = Scrapes(Prometheus(url)) if url else None
+        self.load = LoadReader(self.queue, other=other, reads=reads)
         self.auditor = Auditor(self.metrics, settings.identity)
         self.golden = GoldenRunner(self.kube, lambda key: self.queue.add(key, urgent=True))
         self.reconciler = Reconciler(
@@ -112,6 +117,7 @@ class Operator:
             self.index,
             self.measurer,
             self.golden,
+            self.load,
             self.auditor,
         )
 
@@ -334,6 +340,7 @@ class Operator:
         finally:
             await self._end_workers(workers)
             await self.measurer.stop()
+            await self.load.stop()
             await self.golden.close()
             keep.cancel()
             with contextlib.suppress(asyncio.CancelledError, LeadershipLostError):

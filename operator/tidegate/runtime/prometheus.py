@@ -35,9 +35,9 @@ _NAMES: Final = (
 )
 # The uptime has no cluster; of the others only what is evidence.
 _CLUSTERS: Final = "(client|mirrored)_(http|grpc)|"
-_DEPLOYMENT: Final = "".join(c if c.isalnum() else "_" for c in DEPLOYMENT_LABEL)
+DEPLOYMENT: Final = "".join(c if c.isalnum() else "_" for c in DEPLOYMENT_LABEL)
 # What tells one sample of a page from another; all other labels name the scraped pod.
-_OF_A_SAMPLE: Final = frozenset(
+OF_A_SAMPLE: Final = frozenset(
     {
         "__name__",
         "envoy_cluster_name",
@@ -74,7 +74,7 @@ class Prometheus:
         Raises:
             ReadError: Prometheus does not answer, or not in its format.
         """
-        return readings(await self._ask(query(key)), key.namespace, pods, self._now())
+        return readings(await self.ask(query(key)), key.namespace, pods, self._now())
 
     async def fleet(self, pods: Mapping[str, Sequence[PodAt]]) -> list[Reading]:
         """Of those pods of the whole fleet that were scraped lately; errors as above.
@@ -82,7 +82,7 @@ class Prometheus:
         Args:
             pods: by namespace.
         """
-        answer = await self._ask(query(None))
+        answer = await self.ask(query(None))
         now = self._now()
         return [r for ns, some in sorted(pods.items()) for r in readings(answer, ns, some, now)]
 
@@ -92,7 +92,8 @@ class Prometheus:
             await self._session.close()
             self._session = None
 
-    async def _ask(self, text: str) -> list[Any]:
+    async def ask(self, text: str) -> list[Any]:
+        """The series that a question for a range of samples is answered with; errors as above."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 timeout=aiohttp.ClientTimeout(total=self._timeout_s)
@@ -119,10 +120,10 @@ def query(key: Key | None) -> str:
     """The question about one ModelDeployment, or about all of them."""
     matchers = [f'__name__=~"{_NAMES}"', f'envoy_cluster_name=~"{_CLUSTERS}"']
     if key is None:
-        matchers.append(f'{_DEPLOYMENT}!=""')
+        matchers.append(f'{DEPLOYMENT}!=""')
     else:
-        matchers.append(f"namespace={_quoted(key.namespace)}")
-        matchers.append(f"{_DEPLOYMENT}={_quoted(key.name)}")
+        matchers.append(f"namespace={quoted(key.namespace)}")
+        matchers.append(f"{DEPLOYMENT}={quoted(key.name)}")
     return "{" + ",".join(matchers) + "}" + f"[{STALE_S}s]"
 
 
@@ -144,7 +145,7 @@ def readings(
             if name not in wanted or labels.get("namespace") != namespace:
                 continue
             # The same pod may be scraped twice, by two jobs or two replicas.
-            target = tuple(sorted((k, v) for k, v in labels.items() if k not in _OF_A_SAMPLE))
+            target = tuple(sorted((k, v) for k, v in labels.items() if k not in OF_A_SAMPLE))
             by_pod.setdefault(name, {}).setdefault(target, []).append(series)
             if labels["__name__"] == "envoy_server_uptime":
                 newest[name, target] = float(series["values"][-1][0])
@@ -171,7 +172,8 @@ def readings(
     return found
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A string as PromQL writes it."""
     escaped = text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
     return f'"{escaped}"'
 

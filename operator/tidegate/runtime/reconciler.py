@@ -31,6 +31,7 @@ from tidegate.runtime.kube import (
     KubeError,
     NotFoundError,
 )
+from tidegate.runtime.load import LoadReader
 from tidegate.runtime.measuring import Measurer
 from tidegate.runtime.queue import KeyedQueue
 from tidegate.runtime.telemetry import Metrics
@@ -99,6 +100,7 @@ class Reconciler:
         index: asks Triton about models that are not ready.
         measurer: measures rollouts under way.
         golden: sends golden requests.
+        load: reads what load there is.
         auditor: tells what came into force.
         now: wall clock, UTC.
         clock: monotonic, seconds.
@@ -118,6 +120,7 @@ class Reconciler:
         index: RepositoryIndex,
         measurer: Measurer,
         golden: GoldenRunner,
+        load: LoadReader,
         auditor: Auditor,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -135,6 +138,7 @@ class Reconciler:
         self._index = index
         self._measurer = measurer
         self._golden = golden
+        self._load = load
         self._auditor = auditor
         self._now = now
         self._clock = clock
@@ -256,6 +260,9 @@ class Reconciler:
                 rollout=self._measurer.measured(key),
                 golden=self._golden.results(key),
                 golden_problem=self._golden.problem(key),
+                load=self._load.demands(key),
+                attained=self._load.attained(key),
+                in_flight=self._load.in_flight(key),
             ),
         )
 
@@ -264,6 +271,7 @@ class Reconciler:
         pods = self._cache.pods(key)
         self._measurer.want(key, plan.measure, pods)
         self._golden.want(key, plan.verify, pods)
+        self._load.want(key, plan.load, pods)
 
     def _audit(self, key: Key, deployment: Object, plan: Plan) -> None:
         self._auditor.look(
