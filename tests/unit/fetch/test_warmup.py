@@ -1,4 +1,4 @@
-"""Golden requests as a warm-up: what fits, what Triton is given, and that zeros are the fallback."""
+"""Golden requests as a warm-up: what fits, what Triton is given; zeros are the fallback."""
 
 import json
 import struct
@@ -28,6 +28,9 @@ def x(shape: list[int], **changes: Any) -> dict[str, Any]:
         size *= each
     data = [float(i) for i in range(size)]
     return {"name": "x", "datatype": "FP32", "shape": shape, "data": data} | changes
+
+
+OUTPUTS = {"expected": {"outputs": [{"name": "y", "ignore": True}]}}
 
 
 def golden(*documents: dict[str, Any]) -> tuple[GoldenRequest, ...]:
@@ -120,7 +123,5 @@ def test_a_config_map_that_is_missing_or_broken_warms_up_nothing(tmp_path: Path)
     assert read_golden(tmp_path) == ()
     (tmp_path / "a.json").write_bytes(b"\xff")
     assert read_golden(tmp_path) == ()
-    (tmp_path / "a.json").write_text(
-        json.dumps(GOOD | {"expected": {"outputs": [{"name": "y", "ignore": True}]}})
-    )
+    (tmp_path / "a.json").write_text(json.dumps(GOOD | OUTPUTS))
     assert len(read_golden(tmp_path)) == 1
