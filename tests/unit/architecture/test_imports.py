@@ -35,7 +35,7 @@ def test_every_concept_is_under_the_contract_of_purity() -> None:
         for path in PACKAGE.iterdir()
         if (path.suffix == ".py" or (path / "__init__.py").exists()) and path.stem != "__init__"
     }
-    pure, layers, _ = contracts()
+    pure, layers, *_ = contracts()
     covered = {name.split(".")[1] for name in pure["source_modules"]}
     assert concepts - covered == EDGES & concepts
     layered = {m.strip().split(".")[1] for layer in layers["layers"] for m in layer.split("|")}

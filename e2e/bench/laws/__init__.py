@@ -1,0 +1,1 @@
+"""Other autoscalers' laws, written from their documentation, to compare with."""
