@@ -1,0 +1,646 @@
+"""Is the cluster fit for Tidegate, and is Tidegate well in it? Each finding with what to do.
+
+Everything is read as the caller. What the caller may not see is *unknown*, never *well*: the role
+view is enough for the first checks, and each unknown names the right that it lacks.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from tidegate import __version__
+from tidegate.api import names
+from tidegate.cli.client import ApiError, Client, deployment_path
+from tidegate.cli.trouble import Trouble
+from tidegate.view import facts, summary
+
+Document = Mapping[str, Any]
+
+GOOD: Final = "ok"
+WARNING: Final = "warning"
+FAILED: Final = "failed"
+UNKNOWN: Final = "unknown"
+
+MIN_VERSION: Final = (1, 30)
+"""Native sidecars and ValidatingAdmissionPolicy, both on by default."""
+LEASE_FRESH_S: Final = 30.0
+_PRODUCT: Final = "nvidia.com/gpu.product"
+_MEMORY: Final = "nvidia.com/gpu.memory"
+MIRROR_FEATURES: Final = ("HTTPRouteRequestMirror", "HTTPRouteRequestPercentageMirror")
+_LOOK: Final = (
+    (names.GROUP, names.PLURAL, ""),
+    ("", "pods", ""),
+    ("", "pods", "log"),
+    ("", "events", ""),
+    ("apps", "controllerrevisions", ""),
+)
+_OPERATES: Final = (
+    (names.GROUP, names.PLURAL, "", "list"),
+    (names.GROUP, names.PLURAL, "status", "patch"),
+    ("apps", "deployments", "", "create"),
+    ("apps", "deployments", "scale", "patch"),
+    ("apps", "controllerrevisions", "", "create"),
+    ("", "services", "", "patch"),
+    ("", "configmaps", "", "create"),
+    ("", "pods", "", "delete"),
+    ("", "events", "", "create"),
+    ("policy", "poddisruptionbudgets", "", "create"),
+    ("networking.k8s.io", "networkpolicies", "", "create"),
+    ("gateway.networking.k8s.io", "httproutes", "", "patch"),
+    ("monitoring.coreos.com", "podmonitors", "", "create"),
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found.
+
+    Attributes:
+        check: what was looked at.
+        result: ok, warning, failed or unknown.
+        message: what is so.
+        mend: what to do; '' where nothing is to be done.
+    """
+
+    check: str
+    result: str
+    message: str
+    mend: str = ""
+
+    def document(self) -> dict[str, str]:
+        """As JSON."""
+        return {
+            "check": self.check,
+            "result": self.result,
+            "message": self.message,
+            "mend": self.mend,
+        }
+
+
+class Denied(Exception):
+    """The caller may not read this."""
+
+
+class Look:
+    """Reads the API server; what is not there is None."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    def get(self, path: str) -> dict[str, Any] | None:
+        """One document; None where there is none.
+
+        Raises:
+            Denied: it may not be read.
+        """
+        try:
+            return self.client.request("GET", path)
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            if error.status == 403:
+                raise Denied(error.message) from None
+            raise
+
+    def list(self, path: str, **more: Any) -> list[dict[str, Any]] | None:
+        """A collection; None where the API server does not serve it.
+
+        Raises:
+            Denied: it may not be read.
+        """
+        try:
+            return self.client.list(path, **more)
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            if error.status == 403:
+                raise Denied(error.message) from None
+            raise
+
+    def may(self, group: str, resource: str, sub: str, verb: str, namespace: str) -> bool:
+        """Whether the caller may do that."""
+        attributes = {
+            "group": group,
+            "resource": resource,
+            "subresource": sub,
+            "verb": verb,
+            "namespace": namespace,
+        }
+        answer = self.client.request(
+            "POST",
+            "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+            body={
+                "apiVersion": "authorization.k8s.io/v1",
+                "kind": "SelfSubjectAccessReview",
+                "spec": {"resourceAttributes": attributes},
+            },
+        )
+        return bool((answer.get("status") or {}).get("allowed"))
+
+    def may_other(
+        self, user: str, group: str, resource: str, sub: str, verb: str, namespace: str
+    ) -> bool:
+        """Whether somebody else may do that.
+
+        Raises:
+            Denied: the caller may not ask.
+        """
+        try:
+            answer = self.client.request(
+                "POST",
+                "/apis/authorization.k8s.io/v1/subjectaccessreviews",
+                body={
+                    "apiVersion": "authorization.k8s.io/v1",
+                    "kind": "SubjectAccessReview",
+                    "spec": {
+                        "user": user,
+                        "groups": ["system:serviceaccounts", "system:authenticated"],
+                        "resourceAttributes": {
+                            "group": group,
+                            "resource": resource,
+                            "subresource": sub,
+                            "verb": verb,
+                            "namespace": namespace,
+                        },
+                    },
+                },
+            )
+        except ApiError as error:
+            if error.status == 403:
+                raise Denied(error.message) from None
+            raise
+        return bool((answer.get("status") or {}).get("allowed"))
+
+
+def examine(client: Client, namespace: str, operator: str, now: datetime) -> list[Finding]:
+    """Look at everything.
+
+    Args:
+        client: reads as the caller.
+        namespace: of the models.
+        operator: namespace of the operator.
+        now: UTC.
+
+    Raises:
+        Trouble: the API server does not answer.
+    """
+    look = Look(client)
+    deployment = _operator(look, operator)
+    checks: tuple[tuple[str, Callable[[], Iterable[Finding]]], ...] = (
+        ("kubernetes", lambda: version(look.get("/version") or {})),
+        ("api", lambda: api(look.get(f"/apis/{names.API_VERSION}"))),
+        ("optional APIs", lambda: optional_apis(look.get("/apis") or {})),
+        ("your rights", lambda: own_rights(look, namespace)),
+        ("operator", lambda: installed(deployment, operator)),
+        ("leader", lambda: leader(_leases(look, operator), operator, now)),
+        ("operator's rights", lambda: operator_rights(look, deployment, operator, namespace)),
+        ("admission", lambda: admission(_policies(look), _bindings(look))),
+        ("GPUs", lambda: gpus(look.list("/api/v1/nodes") or [])),
+        ("gateway", lambda: gateway(*_gateways(look))),
+        ("metrics", lambda: prometheus(look, deployment)),
+        ("models", lambda: models(look, namespace, now)),
+    )
+    found: list[Finding] = []
+    for check, run in checks:
+        try:
+            found += run()
+        except Denied as error:
+            found.append(Finding(check, UNKNOWN, _right(str(error)), "ask for that right"))
+    return found
+
+
+def failed(found: Iterable[Finding]) -> bool:
+    """Whether anything must be mended."""
+    return any(f.result == FAILED for f in found)
+
+
+def _right(message: str) -> str:
+    """A refusal as the right that is missing."""
+    match = re.search(r'cannot (\w+) resource "([^"]+)"(?: in API group "([^"]*)")?', message)
+    if match is None:
+        return message
+    group = f".{match[3]}" if match[3] else ""
+    scope = re.search(r'in the namespace "([^"]+)"', message)
+    where = f"in {scope[1]}" if scope else "in the whole cluster"
+    return f"you may not {match[1]} {match[2]}{group} {where}"
+
+
+# Checks. Documents in, findings out, but where rights are asked for.
+
+
+def version(found: Document) -> Iterable[Finding]:
+    """The API server's version."""
+    digits = [re.sub(r"\D.*", "", str(found.get(k) or "")) for k in ("major", "minor")]
+    said = str(found.get("gitVersion") or "unknown")
+    if not all(digits):
+        yield Finding("kubernetes", UNKNOWN, f"version {said}")
+    elif tuple(map(int, digits)) < MIN_VERSION:
+        least = ".".join(map(str, MIN_VERSION))
+        yield Finding("kubernetes", FAILED, f"{said} is too old", f"upgrade to {least} or later")
+    else:
+        yield Finding("kubernetes", GOOD, said)
+
+
+def api(found: Document | None) -> Iterable[Finding]:
+    """Whether ModelDeployments are served."""
+    served = {r.get("name") for r in (found or {}).get("resources") or ()}
+    if names.PLURAL not in served:
+        yield Finding(
+            "api",
+            FAILED,
+            f"{names.API_VERSION} is not served",
+            "install the chart: helm install tidegate helm/tidegate -n tidegate-system",
+        )
+        return
+    missing = {f"{names.PLURAL}/{s}" for s in ("status", "scale")} - served
+    if missing:
+        yield Finding(
+            "api",
+            FAILED,
+            f"{names.API_VERSION} lacks {', '.join(sorted(missing))}",
+            "upgrade the CRD to the operator's version",
+        )
+    else:
+        yield Finding("api", GOOD, f"{names.API_VERSION} with status and scale")
+
+
+def optional_apis(found: Document) -> Iterable[Finding]:
+    """What the cluster serves beside what must be there."""
+    groups = {g.get("name") for g in found.get("groups") or ()}
+    uses = {
+        "gateway.networking.k8s.io": ("exact weights and mirroring", "install a Gateway API"),
+        "monitoring.coreos.com": ("PodMonitors", "scrape the pods' port metrics by hand"),
+        "resource.k8s.io": ("GPUs by claims (runtime.gpu.dra)", ""),
+    }
+    for group, (use, mend) in uses.items():
+        if group in groups:
+            yield Finding(group, GOOD, f"served: {use}")
+        else:
+            text = f"not served: no {use}"
+            yield Finding(group, WARNING if mend else GOOD, text, mend)
+
+
+def own_rights(look: Look, namespace: str) -> Iterable[Finding]:
+    """What the caller may read and ask for."""
+    lacking = [
+        f"{resource}{'/' + sub if sub else ''}"
+        for group, resource, sub in _LOOK
+        if not look.may(group, resource, sub, "get" if sub else "list", namespace)
+    ]
+    if lacking:
+        yield Finding(
+            "your rights",
+            FAILED if names.PLURAL in lacking else WARNING,
+            f"you may not read {', '.join(lacking)} in {namespace}",
+            "ask for the role view there; the chart adds ModelDeployments to it",
+        )
+    else:
+        yield Finding(
+            "your rights", GOOD, f"all that the views read in {namespace}"
+        )
+    verbs = [v for v in _verbs() if look.may(names.GROUP, names.PLURAL, "", v, namespace)]
+    writes = look.may(names.GROUP, names.PLURAL, "", "patch", namespace)
+    said = ", ".join(verbs) if verbs and writes else "none"
+    yield Finding("your rights", GOOD, f"verbs that you may ask for in {namespace}: {said}")
+
+
+def _verbs() -> Iterable[str]:
+    from tidegate.verbs import Verb
+
+    return [v.value for v in Verb]
+
+
+def _operator(look: Look, namespace: str) -> Document | None:
+    """The operator's Deployment; None where there is none, or it may not be read."""
+    try:
+        found = look.list(
+            f"/apis/apps/v1/namespaces/{namespace}/deployments",
+            labels={"app.kubernetes.io/component": "operator"},
+        )
+    except Denied:
+        return None
+    ours = [
+        d
+        for d in found or ()
+        if any(
+            e.get("name") == "TIDEGATE_LEASE_NAME"
+            for c in d["spec"]["template"]["spec"]["containers"]
+            for e in c.get("env") or ()
+        )
+    ]
+    return ours[0] if ours else None
+
+
+def installed(found: Document | None, namespace: str) -> Iterable[Finding]:
+    """The operator's Deployment, and its version."""
+    if found is None:
+        yield Finding(
+            "operator",
+            UNKNOWN,
+            f"no operator to be seen in {namespace}",
+            "name its namespace: --operator-namespace; or ask for the role view there",
+        )
+        return
+    wanted = found["spec"].get("replicas") or 0
+    ready = (found.get("status") or {}).get("readyReplicas") or 0
+    labels = found["metadata"].get("labels") or {}
+    its = str(labels.get("app.kubernetes.io/version") or "")
+    name = f"{namespace}/{found['metadata']['name']}"
+    if not ready:
+        yield Finding(
+            "operator",
+            FAILED,
+            f"{name}: 0 of {wanted} replicas ready",
+            f"kubectl -n {namespace} describe deployment {found['metadata']['name']}",
+        )
+    elif ready < wanted:
+        yield Finding(
+            "operator", WARNING, f"{name}: {ready} of {wanted} replicas ready", "see its pods"
+        )
+    else:
+        yield Finding("operator", GOOD, f"{name} {its}: {ready} of {wanted} replicas ready")
+    if its and its.split(".")[:2] != __version__.split(".")[:2]:
+        yield Finding(
+            "versions",
+            WARNING,
+            f"operator {its}, this command {__version__}",
+            "use the command of the operator's version",
+        )
+    else:
+        yield Finding("versions", GOOD, f"operator {its or 'unknown'}, command {__version__}")
+
+
+def _leases(look: Look, namespace: str) -> list[dict[str, Any]]:
+    return look.list(f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases") or []
+
+
+def leader(leases: Iterable[Document], namespace: str, now: datetime) -> Iterable[Finding]:
+    """Whether an operator leads."""
+    mine = [item for item in leases if str(item["metadata"]["name"]).endswith("-operator")]
+    for lease in mine:
+        spec = lease.get("spec") or {}
+        at = facts.moment(spec.get("renewTime"))
+        holder = str(spec.get("holderIdentity") or "").partition("_")[0]
+        if at is not None and holder and (now - at).total_seconds() < LEASE_FRESH_S:
+            yield Finding("leader", GOOD, f"{holder} leads")
+            return
+    yield Finding(
+        "leader",
+        FAILED,
+        f"no operator leads in {namespace}: nothing is decided",
+        f"kubectl -n {namespace} logs deployment/tidegate-operator",
+    )
+
+
+def operator_rights(
+    look: Look, deployment: Document | None, operator: str, namespace: str
+) -> Iterable[Finding]:
+    """What the operator may do in the models' namespace."""
+    if deployment is None:
+        yield Finding("operator's rights", UNKNOWN, "the operator cannot be seen")
+        return
+    account = deployment["spec"]["template"]["spec"].get("serviceAccountName") or "default"
+    user = f"system:serviceaccount:{operator}:{account}"
+    lacking = [
+        f"{verb} {resource}{'/' + sub if sub else ''}"
+        for group, resource, sub, verb in _OPERATES
+        if not look.may_other(user, group, resource, sub, verb, namespace)
+    ]
+    if lacking:
+        yield Finding(
+            "operator's rights",
+            FAILED,
+            f"{account} may not {', '.join(lacking)} in {namespace}",
+            f"add {namespace} to the chart's watchNamespaces, or leave rbac.create on",
+        )
+    else:
+        yield Finding("operator's rights", GOOD, f"all that it needs in {namespace}")
+    if look.may_other(user, "", "secrets", "", "get", namespace):
+        yield Finding(
+            "operator's rights",
+            WARNING,
+            f"{account} may read Secrets in {namespace}, which it never needs",
+            "take that right away",
+        )
+
+
+def _policies(look: Look) -> list[dict[str, Any]] | None:
+    return look.list("/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies")
+
+
+def _bindings(look: Look) -> list[dict[str, Any]] | None:
+    return look.list("/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings")
+
+
+def admission(
+    policies: Iterable[Document] | None, bindings: Iterable[Document] | None
+) -> Iterable[Finding]:
+    """Whether the admission policies are there, bound, and sound."""
+    mine = {
+        str(p["metadata"]["name"]): p
+        for p in policies or ()
+        if any(
+            names.GROUP in (r.get("apiGroups") or ())
+            for r in (((p.get("spec") or {}).get("matchConstraints") or {}).get("resourceRules"))
+            or ()
+        )
+    }
+    bound = {str((b.get("spec") or {}).get("policyName")) for b in bindings or ()}
+    wanted = ("references", "platform", "requests")
+    missing = [w for w in wanted if not any(n.endswith(f"-{w}") for n in mine.keys() & bound)]
+    if missing:
+        yield Finding(
+            "admission",
+            FAILED,
+            f"no policy in force for {', '.join(missing)}: a manifest may name what its author "
+            "may not read, and anybody may promote",
+            "install the chart with admission.enabled",
+        )
+        return
+    warnings = [
+        w.get("warning", "")
+        for p in mine.values()
+        for w in ((p.get("status") or {}).get("typeChecking") or {}).get("expressionWarnings") or ()
+    ]
+    if warnings:
+        yield Finding(
+            "admission",
+            WARNING,
+            f"the API server finds fault with a policy: {' '.join(warnings[0].split())}",
+            "bring CRD and chart to the same version",
+        )
+    else:
+        yield Finding("admission", GOOD, f"{len(mine)} policies in force")
+
+
+def gpus(nodes: Iterable[Document]) -> Iterable[Finding]:
+    """GPUs that nodes offer, and whether their labels say which."""
+    total, labelled, having = 0, 0, 0
+    for node in nodes:
+        there = (node.get("status") or {}).get("allocatable") or {}
+        number = sum(int(v) for k, v in there.items() if k.startswith("nvidia.com/"))
+        if not number:
+            continue
+        having, total = having + 1, total + number
+        labels = node["metadata"].get("labels") or {}
+        labelled += _PRODUCT in labels and _MEMORY in labels
+    if not total:
+        yield Finding(
+            "GPUs",
+            WARNING,
+            "no node offers nvidia.com/*: only models with runtime.gpu.count: 0 will run",
+            "install the NVIDIA device plugin (or GPU operator) on GPU nodes",
+        )
+    elif labelled < having:
+        yield Finding(
+            "GPUs",
+            WARNING,
+            f"{total} on {having} nodes; {having - labelled} nodes do not say which "
+            f"({_PRODUCT}, {_MEMORY})",
+            "install GPU feature discovery; runtime.gpu.products and minMemory need its labels",
+        )
+    else:
+        yield Finding("GPUs", GOOD, f"{total} on {having} nodes, labelled")
+
+
+def _gateways(look: Look) -> tuple[list[dict[str, Any]] | None, list[dict[str, Any]] | None]:
+    gateways = look.list("/apis/gateway.networking.k8s.io/v1/gateways")
+    if gateways is None:
+        return None, None
+    return gateways, look.list("/apis/gateway.networking.k8s.io/v1/gatewayclasses")
+
+
+def gateway(
+    gateways: Iterable[Document] | None, classes: Iterable[Document] | None
+) -> Iterable[Finding]:
+    """Gateways, whether they work, and what their classes can do."""
+    if gateways is None:
+        yield Finding(
+            "gateway",
+            WARNING,
+            "no Gateway API: traffic moves all at once, by Services",
+            "install a Gateway API implementation for weights and mirroring",
+        )
+        return
+    there = list(gateways)
+    if not there:
+        yield Finding("gateway", WARNING, "there is no Gateway", "make one, and name it in traffic")
+    for one in there:
+        meta = one["metadata"]
+        name = f"{meta.get('namespace')}/{meta['name']}"
+        conditions = {c.get("type"): c for c in (one.get("status") or {}).get("conditions") or ()}
+        programmed = conditions.get("Programmed") or conditions.get("Accepted") or {}
+        if programmed.get("status") == "True":
+            yield Finding("gateway", GOOD, f"{name} is programmed")
+        else:
+            yield Finding(
+                "gateway",
+                FAILED,
+                f"{name} does not work: {programmed.get('reason') or 'no status'} "
+                f"{programmed.get('message') or ''}".rstrip(),
+                "see its controller",
+            )
+    for one in classes or ():
+        status = one.get("status") or {}
+        said = [
+            f["name"] if isinstance(f, Mapping) else str(f)
+            for f in status.get("supportedFeatures") or ()
+        ]
+        name = str(one["metadata"]["name"])
+        if not said:
+            yield Finding(
+                "gateway", UNKNOWN, f"class {name} does not say what it supports", "see its docs"
+            )
+        elif lacking := [f for f in MIRROR_FEATURES if f not in said]:
+            yield Finding(
+                "gateway",
+                WARNING,
+                f"class {name} lacks {', '.join(lacking)}: no share of live requests is mirrored",
+                "rollout.mirror.mode: Off, or another implementation",
+            )
+        else:
+            yield Finding("gateway", GOOD, f"class {name} splits and mirrors")
+
+
+def prometheus(look: Look, deployment: Document | None) -> Iterable[Finding]:
+    """Whether the Prometheus that the operator asks answers."""
+    if deployment is None:
+        yield Finding("metrics", UNKNOWN, "the operator cannot be seen")
+        return
+    url = next(
+        (
+            str(e.get("value") or "")
+            for c in deployment["spec"]["template"]["spec"]["containers"]
+            for e in c.get("env") or ()
+            if e.get("name") == "TIDEGATE_PROMETHEUS_URL"
+        ),
+        "",
+    )
+    if not url:
+        yield Finding("metrics", GOOD, "no Prometheus is asked: the operator reads the pods itself")
+        return
+    parts = urlsplit(url)
+    service, _, space = (parts.hostname or "").partition(".")
+    space = space.partition(".")[0]
+    if not space:
+        yield Finding("metrics", UNKNOWN, f"{url} is no Service of this cluster")
+        return
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    path = (
+        f"/api/v1/namespaces/{space}/services/{parts.scheme}:{service}:{port}/proxy"
+        f"{parts.path.rstrip('/')}/-/ready"
+    )
+    status, _, raw = look.client.raw("GET", path)
+    if status == 200:
+        yield Finding("metrics", GOOD, f"{url} is ready")
+    elif status == 403:
+        yield Finding(
+            "metrics",
+            UNKNOWN,
+            f"you may not get services/proxy in {space}, to ask {url}",
+            "ask for that right",
+        )
+    else:
+        said = " ".join(raw[:120].decode("utf-8", "replace").split())
+        yield Finding(
+            "metrics",
+            FAILED,
+            f"{url} does not answer (HTTP {status}: {said})",
+            "correct the chart's prometheus.url, or leave it empty",
+        )
+
+
+def models(look: Look, namespace: str, now: datetime) -> Iterable[Finding]:
+    """ModelDeployments, those first that need somebody."""
+    try:
+        found = look.list(deployment_path(None))
+        where = "in the cluster"
+    except Denied:
+        found = look.list(deployment_path(namespace))
+        where = f"in {namespace}"
+    rows = [summary(one, now) for one in found or ()]
+    bad = [r for r in rows if r["state"]["tone"] == "bad"]
+    shown = ", ".join(f"{r['namespace']}/{r['name']} {r['state']['word']}" for r in bad[:5])
+    if bad:
+        yield Finding(
+            "models",
+            WARNING,
+            f"{len(bad)} of {len(rows)} {where} need somebody: {shown}",
+            f"tidegate explain {bad[0]['name']} -n {bad[0]['namespace']}",
+        )
+    else:
+        yield Finding("models", GOOD, f"{len(rows)} {where}, none needs somebody")
+
+
+def lines(found: Iterable[Finding]) -> list[tuple[str, str, str]]:
+    """Result, check and words of each finding."""
+    return [
+        (f.result, f.check, f.message + (f"; {f.mend}" if f.mend and f.result != GOOD else ""))
+        for f in found
+    ]
+
+
+__all__ = ["Finding", "Trouble", "examine", "failed", "lines"]
