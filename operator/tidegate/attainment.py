@@ -19,6 +19,7 @@ from tidegate.resources.sidecar import TrafficClass, latency_edges_ms
 WINDOW_S: Final = 300.0
 SURE_OF_A_MISS: Final = 2
 """One failure alone, or one slow answer, never breaks an objective."""
+_COUNTS: Final = 4
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ class Window:
         self._edges = tuple(latency_edges_ms(objective.target_ms))
         self._pods: dict[str, _Pod] = {}
         self._places: dict[tuple[int, ...], tuple[int, ...]] = {}
-        # Answered, failed, timed, then faster than each edge: since the first look.
-        self._totals = [0] * (3 + len(self._edges))
+        # Answered, failed, shed, timed, then faster than each edge: since the first look.
+        self._totals = [0] * (_COUNTS + len(self._edges))
         self._looks: deque[tuple[float, tuple[int, ...]]] = deque()
         self._began_s: float | None = None
 
@@ -91,7 +92,7 @@ class Window:
         if len(self._looks) < 2:
             return None
         (from_s, before), (to_s, now) = self._looks[0], self._looks[-1]
-        answered, failed, timed, *faster = [n - o for n, o in zip(now, before, strict=True)]
+        answered, failed, shed, timed, *faster = [n - o for n, o in zip(now, before, strict=True)]
         promised = self.objective
         slow: int | None = None
         if promised.target_ms is not None:
@@ -100,6 +101,7 @@ class Window:
             window_s=to_s - from_s,
             answered=answered,
             failed=failed,
+            shed=shed,
             timed=timed,
             slow=slow,
             quantile=promised.quantile,
@@ -127,10 +129,11 @@ class Window:
         totals = self._totals
         totals[0] += now.answered - last.answered
         totals[1] += now.failed - last.failed
-        totals[2] += now.timed - last.timed
+        totals[2] += now.shed - last.shed
+        totals[3] += now.timed - last.timed
         if not now.faster:
             return
-        for index, place in enumerate(self._places_of(reading.edges_ms), 3):
+        for index, place in enumerate(self._places_of(reading.edges_ms), _COUNTS):
             if place >= 0:
                 totals[index] += now.faster[place] - (last.faster[place] if last.faster else 0)
 

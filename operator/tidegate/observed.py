@@ -98,7 +98,8 @@ class Attained:
     Attributes:
         window_s: over how long; 300 s once there is so much.
         answered: requests that got an answer, errors included.
-        failed: of those, by the server's fault.
+        failed: of those, by the server's fault, `shed` included.
+        shed: of those, refused by the sidecar for overload.
         timed: answers whose latency is known.
         slow: of those, slower than the target; None: there is no target.
         quantile: of the objective.
@@ -110,6 +111,7 @@ class Attained:
     window_s: float
     answered: int
     failed: int
+    shed: int
     timed: int
     slow: int | None
     quantile: float

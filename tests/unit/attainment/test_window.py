@@ -71,6 +71,16 @@ def test_other_classes_are_not_clients() -> None:
     assert (found.answered, found.failed) == (10, 0)
 
 
+def test_refusals_are_failures_and_told_apart() -> None:
+    window = Window(PROMISED)
+    window.observe(NOW, [reading(served(0), NOW)])
+    now = {"client_http": Cluster({200: 300, 500: 2, 503: 20}, overflow=20)}
+    found = window.observe(NOW + 5, [reading(now, NOW + 5, uptime_s=605)])
+    assert found is not None
+    assert (found.answered, found.failed, found.shed) == (322, 22, 20)
+    assert found.errors_met is False
+
+
 def test_a_window_slides() -> None:
     window = Window(PROMISED)
     for look in range(101):
