@@ -142,7 +142,10 @@ def show(renderable: "RenderableType", *, whole: bool = False) -> None:
 
 
 def dump(found: Document | Sequence[Document], form: Output) -> None:
-    """One document, or several as a list; for `Output.NAME` they are ModelDeployments."""
+    """One document, or several as a list; for `Output.NAME` they are ModelDeployments.
+
+    Objects of the API server's come in a List, as kubectl's do.
+    """
     items = [found] if isinstance(found, dict) else list(found)
     if form is Output.NAME:
         from tidegate.api import names

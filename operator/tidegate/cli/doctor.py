@@ -298,9 +298,7 @@ def own_rights(look: Look, namespace: str) -> Iterable[Finding]:
             "ask for the role view there; the chart adds ModelDeployments to it",
         )
     else:
-        yield Finding(
-            "your rights", GOOD, f"all that the views read in {namespace}"
-        )
+        yield Finding("your rights", GOOD, f"all that the views read in {namespace}")
     verbs = [v for v in _verbs() if look.may(names.GROUP, names.PLURAL, "", v, namespace)]
     writes = look.may(names.GROUP, names.PLURAL, "", "patch", namespace)
     said = ", ".join(verbs) if verbs and writes else "none"

@@ -5,7 +5,6 @@ makes all of that second's requests late, and all are seen (no coordinated omiss
 cannot leave since too many are unanswered is counted as failed.
 """
 
-import itertools
 import math
 import queue
 import threading
@@ -37,12 +36,13 @@ class Sent:
     wrong: bool = False
 
 
-Ask = Callable[[], tuple[str, bool]]
-"""Sends one request: why it failed, or ''; and whether its answer was wrong. Never raises."""
+Asker = Callable[[int], tuple[str, bool]]
+"""Sends the request of that number: why it failed, or ''; and whether its answer was wrong. Never
+raises."""
 
 
 def run(
-    askers: Callable[[], Callable[[int], tuple[str, bool]]],
+    askers: Callable[[], Asker],
     *,
     rate_per_s: float,
     seconds: float,
@@ -53,8 +53,7 @@ def run(
     """Send ``rate x seconds`` requests, evenly spaced; each is in the result once.
 
     Args:
-        askers: makes what a thread sends requests with; it is told the request's number, and
-            says why it failed ('' if not), and whether the answer was wrong.
+        askers: makes what a thread sends its requests with.
         rate_per_s: requests a second.
         seconds: how long.
         in_flight: unanswered at a time, at most.
@@ -162,17 +161,3 @@ def quantile(ordered: Sequence[float], share: float) -> float | None:
 
 def _ms(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g} ms" if value < 1000 else f"{value:,.0f} ms"
-
-
-def in_turn(number: int, count: int) -> int:
-    """Which of the inputs a request sends: one after the other."""
-    return number % count
-
-
-def warmed(send: Callable[[int], tuple[str, bool]], count: int) -> str:
-    """Send each input once, outside the measurement; the first error, or ''."""
-    for number in itertools.islice(itertools.count(), count):
-        error, _ = send(number)
-        if error:
-            return error
-    return ""

@@ -32,6 +32,7 @@ from tidegate.cli.common import (
     stand_before,
     utc_now,
 )
+from tidegate.cli.preparing import app as preparing
 from tidegate.cli.trouble import Exit, Trouble
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done or reached, 1 error, 2 wrong usage, 3 rolled back or stalled, "
     "4 not in time, 5 not found.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -71,6 +73,9 @@ def _version(asked: bool) -> None:
 
         typer.echo(f"tidegate {__version__}")
         raise typer.Exit
+
+
+app.add_typer(preparing)
 
 
 @app.callback()
@@ -336,6 +341,7 @@ def _decide(
     name: str,
     revision: str,
     timeout: str,
+    output: Output | None,
     namespace: str | None,
     context: str | None,
     kubeconfig: str | None,
@@ -363,13 +369,17 @@ def _decide(
             raise Trouble(text, code=code)
         if why := asking.refused(client, client.get(space, name), request, asked):
             raise Trouble(f"{verb.value} {name}: not done: {why}", f"see tidegate get {name}")
-        typer.echo(text)
+        if output is None:
+            typer.echo(text)
+        else:
+            dump(client.get(space, name), output)
 
 
 @app.command(rich_help_panel=DECIDE)
 def promote(
     name: Name,
     timeout: Timeout = HANDLE_TIMEOUT,
+    output: Form = None,
     namespace: Namespace = None,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
@@ -377,13 +387,14 @@ def promote(
     """Make the canary stable now, past the gates."""
     from tidegate.verbs import Verb
 
-    _decide(Verb.PROMOTE, name, "", timeout, namespace, context, kubeconfig)
+    _decide(Verb.PROMOTE, name, "", timeout, output, namespace, context, kubeconfig)
 
 
 @app.command(rich_help_panel=DECIDE)
 def abort(
     name: Name,
     timeout: Timeout = HANDLE_TIMEOUT,
+    output: Form = None,
     namespace: Namespace = None,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
@@ -391,7 +402,7 @@ def abort(
     """Give all traffic back to stable; the canary counts as failed."""
     from tidegate.verbs import Verb
 
-    _decide(Verb.ABORT, name, "", timeout, namespace, context, kubeconfig)
+    _decide(Verb.ABORT, name, "", timeout, output, namespace, context, kubeconfig)
 
 
 @app.command(rich_help_panel=DECIDE)
@@ -399,6 +410,7 @@ def retry(
     name: Name,
     revision: Revision = "",
     timeout: Timeout = HANDLE_TIMEOUT,
+    output: Form = None,
     namespace: Namespace = None,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
@@ -406,7 +418,7 @@ def retry(
     """Try a failed revision again, through the gates; by default the latest."""
     from tidegate.verbs import Verb
 
-    _decide(Verb.RETRY, name, revision, timeout, namespace, context, kubeconfig)
+    _decide(Verb.RETRY, name, revision, timeout, output, namespace, context, kubeconfig)
 
 
 @app.command(rich_help_panel=DECIDE)
@@ -414,6 +426,7 @@ def undo(
     name: Name,
     revision: Revision = "",
     timeout: Timeout = HANDLE_TIMEOUT,
+    output: Form = None,
     namespace: Namespace = None,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
@@ -421,13 +434,14 @@ def undo(
     """Go back to an earlier revision, through the gates; by default the one before."""
     from tidegate.verbs import Verb
 
-    _decide(Verb.UNDO, name, revision, timeout, namespace, context, kubeconfig)
+    _decide(Verb.UNDO, name, revision, timeout, output, namespace, context, kubeconfig)
 
 
 @app.command(rich_help_panel=DECIDE)
 def restart(
     name: Name,
     timeout: Timeout = HANDLE_TIMEOUT,
+    output: Form = None,
     namespace: Namespace = None,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
@@ -435,13 +449,14 @@ def restart(
     """Make a new revision with today's defaults and Secrets, through the gates."""
     from tidegate.verbs import Verb
 
-    _decide(Verb.RESTART, name, "", timeout, namespace, context, kubeconfig)
+    _decide(Verb.RESTART, name, "", timeout, output, namespace, context, kubeconfig)
 
 
 @app.command(rich_help_panel=DECIDE)
 def pause(
     name: Name,
     timeout: Timeout = HANDLE_TIMEOUT,
+    output: Form = None,
     namespace: Namespace = None,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
@@ -449,13 +464,14 @@ def pause(
     """Hold the rollout where it stands; a bad canary is still rolled back."""
     from tidegate.verbs import Verb
 
-    _decide(Verb.PAUSE, name, "", timeout, namespace, context, kubeconfig)
+    _decide(Verb.PAUSE, name, "", timeout, output, namespace, context, kubeconfig)
 
 
 @app.command(rich_help_panel=DECIDE)
 def resume(
     name: Name,
     timeout: Timeout = HANDLE_TIMEOUT,
+    output: Form = None,
     namespace: Namespace = None,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
@@ -463,13 +479,14 @@ def resume(
     """Go on after pause."""
     from tidegate.verbs import Verb
 
-    _decide(Verb.RESUME, name, "", timeout, namespace, context, kubeconfig)
+    _decide(Verb.RESUME, name, "", timeout, output, namespace, context, kubeconfig)
 
 
 @app.command("skip-step", rich_help_panel=DECIDE)
 def skip_step(
     name: Name,
     timeout: Timeout = HANDLE_TIMEOUT,
+    output: Form = None,
     namespace: Namespace = None,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
@@ -477,7 +494,7 @@ def skip_step(
     """Go to the next step now, without the evidence that this one asks for."""
     from tidegate.verbs import Verb
 
-    _decide(Verb.SKIP_STEP, name, "", timeout, namespace, context, kubeconfig)
+    _decide(Verb.SKIP_STEP, name, "", timeout, output, namespace, context, kubeconfig)
 
 
 @app.command(rich_help_panel=DECIDE)
@@ -487,6 +504,7 @@ def wait(
         Goal, typer.Option("--for", help="The spec's revision promoted or ready; or any serves.")
     ] = Goal.PROMOTED,
     timeout: Timeout = "30m",
+    output: Form = None,
     namespace: Namespace = None,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
@@ -506,8 +524,11 @@ def wait(
             timeout_s=limit_s,
             tell=lambda said: typer.echo(waiting.stamped(said), err=True),
         )
+        if output is not None:
+            dump(client.get(space, name), output)
     if code is Exit.REACHED:
-        typer.echo(text)
+        if output is None:
+            typer.echo(text)
         return
     mend = f"see tidegate explain {name}" if code is Exit.FAILED else f"see tidegate get {name}"
     raise Trouble(text, mend, code=code)
