@@ -69,6 +69,15 @@ class TakeOut:
 
 
 @dataclass(frozen=True)
+class DeletionCost:
+    """Say what it costs to lose a pod, if it still has this UID: the cheapest goes first."""
+
+    name: str
+    uid: str
+    cost: int
+
+
+@dataclass(frozen=True)
 class Event:
     """A Kubernetes event about the ModelDeployment; the same event twice is told once."""
 
@@ -84,7 +93,9 @@ class WriteStatus:
     status: dict[str, Any]
 
 
-Action = Apply | Annotate | Scale | Delete | DeletePod | TakeOut | Event | WriteStatus
+Action = (
+    Apply | Annotate | Scale | Delete | DeletePod | TakeOut | DeletionCost | Event | WriteStatus
+)
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,13 @@ from dataclasses import replace
 from typing import Final
 
 from tidegate.api.spec import Spec
+from tidegate.api.status import ScalingStatus, SloStatus
+from tidegate.autoscaling.decision import Decision, Hold
 from tidegate.diagnosis import READY, Finding, Severity
-from tidegate.observed import Measured
+from tidegate.observed import Attained, Measured
 from tidegate.record import Record
 from tidegate.rollout import LIVE, MEASURED, Course, serving
+from tidegate.scaling import Replicas
 from tidegate.status import RevisionView, Verdict
 
 _FAILING_HOLDS: Final = frozenset({"RolledBack", "GoldenRequestsFailed"})
@@ -33,6 +36,10 @@ def conditions(
     pinned: bool,
     late: bool,
     measured: Measured | None,
+    scale: Replicas,
+    scaling: ScalingStatus,
+    slo: SloStatus,
+    attained: Attained | None,
 ) -> list[Verdict]:
     """All conditions but `RuntimeOutdated`.
 
@@ -47,6 +54,10 @@ def conditions(
         pinned: the target's bytes are pinned.
         late: the first revision is not ready in time.
         measured: of the rollout under way.
+        scale: replicas and why.
+        scaling: the same in the words of status, which change seldom.
+        slo: what clients get, in the words of status.
+        attained: the same as measured; None: nothing was.
     """
     finding = failure or _finding(record, course, target, wanted, pinned=pinned)
     ready = finding.severity is Severity.READY
@@ -73,8 +84,11 @@ def conditions(
         Verdict("WaitingForGPU", "True", finding.reason, finding.message)
         if finding.reason == "WaitingForGPU"
         else Verdict("WaitingForGPU", "False", "NotWaiting"),
-        _metrics(record, course, measured),
+        _metrics(record, course, measured, scale.decision, scaling.reason),
+        _slo_met(slo, attained),
     ]
+    if scale.decision is not None:
+        verdicts.append(_feasible(scale.decision, scaling.reason))
     return verdicts
 
 
@@ -117,14 +131,50 @@ def _available(serves: RevisionView | None, target: RevisionView, wanted: int) -
     return Verdict("Available", "False", found.reason, found.message)
 
 
-def _metrics(record: Record, course: Course, measured: Measured | None) -> Verdict:
+def _metrics(
+    record: Record,
+    course: Course,
+    measured: Measured | None,
+    decision: Decision | None,
+    reason: str,
+) -> Verdict:
     if course.hold == "MetricsUnavailable":
         return Verdict("MetricsAvailable", "False", "MetricsUnavailable", course.message)
     if record.phase in MEASURED and measured is not None and measured.read_at is not None:
         return Verdict("MetricsAvailable", "True", "Measured")
-    return Verdict(
-        "MetricsAvailable", "Unknown", "NotMeasured", "measurements are taken during a rollout"
-    )
+    if decision is None:
+        return Verdict(
+            "MetricsAvailable", "Unknown", "NotMeasured", "measurements are taken during a rollout"
+        )
+    if decision.hold in (Hold.METRICS_MISSING, Hold.CAPACITY_UNKNOWN):
+        return Verdict("MetricsAvailable", "False", decision.hold.value, reason)
+    if decision.demand is None:
+        return Verdict(
+            "MetricsAvailable", "Unknown", "Measuring", "less than a minute was measured"
+        )
+    return Verdict("MetricsAvailable", "True", "Measured")
+
+
+def _slo_met(slo: SloStatus, attained: Attained | None) -> Verdict:
+    """Unknown is not met: too few requests say nothing."""
+    if attained is None or (attained.latency_met is None and attained.errors_met is None):
+        return Verdict("SLOMet", "Unknown", "TooFewRequests", "too few requests to say")
+    missed = []
+    if attained.latency_met is False:
+        missed.append(f"latency {slo.latency}")
+    if attained.errors_met is False:
+        missed.append(f"errors {slo.error_rate}")
+    if missed:
+        return Verdict("SLOMet", "False", "SLOMissed", f"{' and '.join(missed)} (measured/limit)")
+    return Verdict("SLOMet", "True", "SLOMet")
+
+
+def _feasible(decision: Decision, reason: str) -> Verdict:
+    if decision.demand is None or decision.demand.service is None:
+        return Verdict("SLOInfeasible", "Unknown", "Measuring")
+    if decision.demand.infeasible:
+        return Verdict("SLOInfeasible", "True", "SLOInfeasible", reason)
+    return Verdict("SLOInfeasible", "False", "Feasible")
 
 
 def _served_by(view: RevisionView) -> str:

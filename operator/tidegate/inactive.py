@@ -16,19 +16,19 @@ from tidegate.api.status import InactiveField
 
 _CHECKS: Final[tuple[tuple[str, str, Callable[[Spec], bool]], ...]] = (
     (
-        "scaling.mode",
-        "SLO: replicas stay at scaling.minReplicas",
-        lambda s: s.scaling_mode is ScalingMode.SLO,
-    ),
-    (
         "scaling.maxReplicas",
-        "read in SLO mode only, which is not acted on yet",
-        lambda s: s.scaling.max_replicas != Scaling().max_replicas,
+        "read in SLO mode only; set scaling.mode",
+        lambda s: (
+            s.scaling_mode is not ScalingMode.SLO
+            and s.scaling.max_replicas != Scaling().max_replicas
+        ),
     ),
     (
         "scaling.headroom",
-        "read in SLO mode only, which is not acted on yet",
-        lambda s: s.scaling.headroom != Scaling().headroom,
+        "read in SLO mode only; set scaling.mode",
+        lambda s: (
+            s.scaling_mode is not ScalingMode.SLO and s.scaling.headroom != Scaling().headroom
+        ),
     ),
     (
         "replicas",

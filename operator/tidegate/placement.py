@@ -100,7 +100,9 @@ def pods_for(share: float, wanted: int) -> int:
     return min(wanted, max(1, math.ceil(round(share * wanted, 9))))
 
 
-def can_carry(share: float, wanted: int, ready: int, gave_way: int = 0) -> bool:
+def can_carry(
+    share: float, wanted: int, ready: int, gave_way: int = 0, *, wanted_canary: int | None = None
+) -> bool:
     """Whether so many ready canary pods can carry that share of the traffic.
 
     Args:
@@ -109,8 +111,10 @@ def can_carry(share: float, wanted: int, ready: int, gave_way: int = 0) -> bool:
         ready: canary pods that are ready.
         gave_way: stable pods that gave way; once all but one did, one pod less is enough, since
             the load was measured to fit on that many before the first did.
+        wanted_canary: replicas that the canary needs for all the traffic; None: as many.
     """
-    return ready >= min(pods_for(share, wanted), _most(wanted, gave_way))
+    full = wanted if wanted_canary is None else wanted_canary
+    return ready >= min(pods_for(share, full), _most(wanted, gave_way, full))
 
 
 def place(
@@ -120,6 +124,7 @@ def place(
     surge_wait_s: float,
     phase: Phase,
     wanted: int,
+    wanted_canary: int | None = None,
     share: float,
     next_share: float,
     stable: Pods,
@@ -138,6 +143,7 @@ def place(
         surge_wait_s: how long Auto waits for room before stable pods give way.
         phase: where the rollout stands.
         wanted: replicas of the revision that serves.
+        wanted_canary: replicas that the canary needs for all the traffic; None: as many as stable.
         share: the canary's share of the traffic now, 0 to 1.
         next_share: the share that it is to carry next; 1 before promotion.
         stable: the stable revision's pods.
@@ -153,11 +159,12 @@ def place(
     gave_way = min(gave_way, wanted - 1)
     if phase in _OVER:
         return _over(wanted, stable, canary, gave_way, start_s, keep_failed)
+    full = wanted if wanted_canary is None else wanted_canary
     if strategy is Strategy.RECREATE:
         gone = stable.there == stable.leaving == 0
-        return Placement(0, wanted if gone else 0)
+        return Placement(0, full if gone else 0)
     share_asked = 1.0 if strategy is Strategy.BLUE_GREEN else next_share
-    asked = max(pods_for(share_asked, wanted), min(canary.there, wanted))
+    asked = max(pods_for(share_asked, full), min(canary.there, full))
     if stable.waiting and stable.ready < wanted - gave_way:
         return _stable_first(wanted, share, stable, canary, gave_way, start_s)
 
@@ -177,7 +184,7 @@ def place(
             blocked = _why_none_gives_way(surge, wanted, asked, stable, load, gave_way)
             if not blocked:
                 gave_way += 1
-    most = _most(wanted, gave_way)
+    most = _most(wanted, gave_way, full)
     number = min(asked, most)
     if never:  # A canary pod is asked for only when its place is free.
         number = min(number, max(gave_way, canary.there))
@@ -192,9 +199,9 @@ def place(
     return Placement(wanted - gave_way, number, gave_way, mode, reason, message, back_s)
 
 
-def _most(wanted: int, gave_way: int) -> int:
+def _most(wanted: int, gave_way: int, full: int) -> int:
     """Most canary pods: all, unless only one stable pod is left, which stays through the bake."""
-    return wanted - 1 if gave_way and gave_way >= wanted - 1 else wanted
+    return min(full, wanted - 1) if gave_way and gave_way >= wanted - 1 else full
 
 
 def _why_none_gives_way(
@@ -259,7 +266,7 @@ def _stable_first(
     )
     return Placement(
         wanted - gave_way,
-        min(needed, canary.there, _most(wanted, gave_way)),
+        min(needed, canary.there, _most(wanted, gave_way, wanted)),
         gave_way,
         Mode.WAITING,
         "StableShort",

@@ -25,7 +25,9 @@ from tidegate.actions import (
     Apply,
     Delete,
     DeletePod,
+    DeletionCost,
     Event,
+    Load,
     Measure,
     Plan,
     Scale,
@@ -42,8 +44,9 @@ from tidegate.api.names import (
     REVISION_LABEL,
     SERVING_LABEL,
 )
-from tidegate.api.spec import parse
+from tidegate.api.spec import ScalingMode, parse
 from tidegate.api.units import duration_s
+from tidegate.autoscaling.decision import Hold
 from tidegate.diagnosis import (
     Finding,
     Severity,
@@ -74,6 +77,7 @@ from tidegate.revision import (
     controller_revision,
     known_revisions,
     pin_name,
+    spec_of,
 )
 from tidegate.rollout import LIVE, MEASURED, Course
 from tidegate.situation import Scene, conditions_of, has_sidecar, moment
@@ -82,6 +86,9 @@ from tidegate.target import CannotBeBornError, asked_for
 
 # A revision's children, in the order in which they must exist.
 _ORDER: Final = ("ConfigMap", "ResourceClaimTemplate", "Service", "Deployment")
+
+STABILISING_S: Final = 10.0
+"""How often a number that is to come down is looked at."""
 
 
 def plan(
@@ -122,20 +129,19 @@ def plan(
         failure = Finding(Severity.FAILING, "Failed", error.reason, str(error))
         target = known[record.canary if record.phase in LIVE else serves]
     known.setdefault(target.hash, target)
-    scale = scaling.replicas(spec)
-    return _Composer(
+    scene = _Composer(
         observed=observed,
         spec=spec,
         known=known,
         target=target,
-        wanted=scale.desired,
         now=now,
         measurements=measurements or Measurements(),
         request=request,
         platform=platform,
-        scale=scale,
         failure=failure,
-    ).compose(record)
+    )
+    scene.scale = scene.sized(record)
+    return scene.compose(record)
 
 
 def _record_in_force(observed: Observed, known: Mapping[str, Revision]) -> Record:
@@ -167,13 +173,11 @@ class _Composer(Scene):
 
     Attributes:
         platform: the platform's settings.
-        scale: how many replicas, and why.
         failure: why the spec's own revision cannot be made; None: it can.
         told: events so far, as (type, reason, message).
     """
 
     platform: Platform = field(default_factory=Platform)
-    scale: scaling.Replicas = field(default_factory=lambda: scaling.Replicas(0, ""))
     failure: Finding | None = None
     told: list[tuple[str, str, str]] = field(default_factory=list)
 
@@ -197,12 +201,15 @@ class _Composer(Scene):
         actions += () if first else traffic
         actions += self._guards([self.known[h] for h in views])
         for hash_, number in self._wanted(record, placed).items():
+            actions += self._fewer(self.known[hash_], number)
             actions += self._scaled(self.known[hash_], number)
         actions += self._remembered(record, course)
         actions += self._taken_out()
         actions += self._tidied(set(views))
 
         serves = rollout.serving(record)
+        scaling_status = status_document.scaling(self.observed.deployment, self.scale, self.now)
+        slo = status_document.slo(self.observed.deployment, self.spec, self.measurements.attained)
         verdicts = conditions.conditions(
             self.spec,
             record,
@@ -214,6 +221,10 @@ class _Composer(Scene):
             pinned=self.pin_of(self.target) is not None,
             late=self._is_late(record),
             measured=self.measured(record),
+            scale=self.scale,
+            scaling=scaling_status,
+            slo=slo,
+            attained=self.measurements.attained,
         )
         verdicts.append(self._outdated(self.known.get(serves, self.target)))
         document = status_document.document(
@@ -223,18 +234,21 @@ class _Composer(Scene):
             record=record,
             course=course,
             views=views,
-            scale=self.scale,
+            scaling=scaling_status,
+            slo=slo,
             measured=self.measured(record),
             known=self.known,
             now=self.now,
         )
         actions += self._events(verdicts)
+        actions += self._scaling_told()
         actions.append(WriteStatus(document))
         return Plan(
             tuple(actions),
             self._again_after_s(record, course),
             self._measure(record),
             self._verify(record, views),
+            self._load(record),
         )
 
     # What is decided.
@@ -303,6 +317,19 @@ class _Composer(Scene):
             every_s=None if asked.every is None else duration_s(asked.every),
         )
 
+    def _load(self, record: Record) -> Load | None:
+        found = {h: self.known.get(h) for h in (rollout.serving(record), record.canary) if h}
+        revisions = {h: r for h, r in found.items() if r is not None}
+        if not revisions:
+            return None
+        by_load = self.spec.scaling_mode is ScalingMode.SLO
+        name = self.observed.deployment["metadata"]["name"]
+        return Load(
+            spec=self.spec,
+            model=self.spec.model.name or name,
+            scaled={h: spec_of(r, self.spec) for h, r in revisions.items()} if by_load else {},
+        )
+
     # What a revision needs.
 
     def _kept(self, revision: Revision) -> Iterable[Action]:
@@ -359,6 +386,17 @@ class _Composer(Scene):
         number = scaling.before_pin(wanted, pinned=self.is_pinned(revision))
         if live["spec"].get("replicas") != number:
             yield Scale(revision.deployment_ref, number)
+
+    def _fewer(self, revision: Revision, wanted: int) -> Iterable[Action]:
+        """Before a revision gets fewer pods: the ones that have least to do go first."""
+        live = self.observed.children.get(revision.deployment_ref)
+        if live is None or wanted >= (live["spec"].get("replicas") or 0):
+            return
+        for pod in self.pods(revision):
+            meta = pod["metadata"]
+            in_flight = self.measurements.in_flight.get(meta["uid"])
+            if in_flight is not None and not meta.get("deletionTimestamp"):
+                yield DeletionCost(meta["name"], meta["uid"], in_flight)
 
     def _remembered(self, record: Record, course: Course) -> Iterable[Action]:
         """What stays known of a revision when the record has gone on."""
@@ -549,6 +587,15 @@ class _Composer(Scene):
             f"{'; '.join(old)}. The verb `restart` makes a new revision with them.",
         )
 
+    def _scaling_told(self) -> Iterable[Action]:
+        """An event where the load changes the number; what people set they know themselves."""
+        fleet = self.scale.fleet
+        if fleet is None or self.scale.decision is None or fleet.desired == self.scale.desired:
+            return
+        if fleet.desired:  # the first pods are no change
+            text = f"{fleet.desired} -> {self.scale.desired} replicas: {self.scale.reason}"
+            yield Event("Normal", "Scaled", text)
+
     def _events(self, verdicts: list[Verdict]) -> Iterable[Action]:
         for type_, reason, message in self.told:
             yield Event("Warning" if type_ == "Warning" else "Normal", reason, message)
@@ -584,6 +631,9 @@ class _Composer(Scene):
             waiting = self.places(self.known[record.canary]).waiting
             if waiting:  # for the surge's patience to end, and pods to settle
                 found.append(5.0)
+        decision = self.scale.decision
+        if decision is not None and decision.hold is Hold.STABILISING:
+            found.append(STABILISING_S)
         return max(0.05, min(found)) if found else None
 
 

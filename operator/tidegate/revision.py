@@ -24,7 +24,7 @@ from tidegate.api.names import (
     REVISION_HASH_LENGTH,
     REVISION_LABEL,
 )
-from tidegate.api.spec import Spec
+from tidegate.api.spec import Spec, parse
 from tidegate.api.units import canonical_quantity
 from tidegate.observed import Object, Observed, Ref
 from tidegate.resources.meta import metadata
@@ -153,6 +153,14 @@ class Revision:
         """Triton's image, as it was resolved at birth."""
         pod = self.manifest("Deployment")["spec"]["template"]["spec"]
         return str(next(c["image"] for c in pod["containers"] if c["name"] == "triton"))
+
+
+def spec_of(revision: Revision, spec: Spec) -> Spec:
+    """A ModelDeployment's spec with what shaped this revision's pods, so as its pods serve."""
+    if pod_shape(spec) == revision.shape:
+        return spec
+    document = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return parse({"runtime": {}} | document | revision.shape)
 
 
 def failure_text(failed: str) -> str:

@@ -1,8 +1,13 @@
-"""How many replicas a revision is to have."""
+"""How many replicas a revision is to have: as the spec says, or as the measured load needs."""
 
 from dataclasses import dataclass
 
 from tidegate.api.spec import ScalingMode, Spec
+from tidegate.autoscaling.decision import Bounds, Decision, Fleet
+from tidegate.autoscaling.decision import replicas as decide
+from tidegate.autoscaling.demand import Demand
+
+MAX_REASON = 1024
 
 
 @dataclass(frozen=True)
@@ -12,20 +17,38 @@ class Replicas:
     Attributes:
         desired: replicas of the revision that serves.
         reason: for people.
+        decision: every number behind it; None: the spec says it.
+        fleet: what there was.
     """
 
     desired: int
     reason: str
+    decision: Decision | None = None
+    fleet: Fleet | None = None
 
 
-def replicas(spec: Spec) -> Replicas:
-    """The replicas that the spec asks for."""
+def replicas(
+    spec: Spec,
+    fleet: Fleet | None = None,
+    demand: Demand | None = None,
+    now_s: float = 0.0,
+    expected_per_s: float | None = None,
+) -> Replicas:
+    """The replicas of the revision that serves.
+
+    Args:
+        spec: what is asked for.
+        fleet: its pods; read in SLO mode only. None: there are none yet.
+        demand: what its load comes to; None: not known.
+        now_s: seconds since the epoch.
+        expected_per_s: requests a second that it must be able to take, where more than it has.
+    """
     mode = spec.scaling_mode
     if mode is ScalingMode.SLO:
-        return Replicas(
-            spec.scaling.min_replicas,
-            "scaling.mode SLO is not acted on yet: scaling.minReplicas is kept",
-        )
+        bounds = Bounds.of(spec)
+        there = fleet or Fleet(desired=bounds.least, ready=0)
+        decision = decide(bounds, there, demand, now_s, expected_per_s=expected_per_s)
+        return Replicas(decision.desired, decision.reason, decision, there)
     if spec.replicas is None:
         return Replicas(spec.scaling.min_replicas, f"{mode}: scaling.minReplicas")
     return Replicas(spec.replicas, f"{mode}: spec.replicas")

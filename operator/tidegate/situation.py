@@ -7,13 +7,15 @@ Pure.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
-from tidegate import placement, rollout, verbs
+from tidegate import placement, rollout, scaling, verbs
 from tidegate import status as status_document
 from tidegate.api.names import REVISION_LABEL
-from tidegate.api.spec import Sidecar, Spec
+from tidegate.api.spec import ScalingMode, Sidecar, Spec
 from tidegate.api.units import duration_s
+from tidegate.autoscaling.decision import Fleet
+from tidegate.cold_start import cold_start, summarise
 from tidegate.diagnosis import diagnose_pod, diagnose_revision, is_ready
 from tidegate.observed import Measured, Measurements, Object, Observed, Ref
 from tidegate.placement import Load, Placement, Pods
@@ -30,7 +32,10 @@ from tidegate.revision import (
     revision_hash,
 )
 from tidegate.rollout import LIVE, Gateway, Golden, Side, Situation
+from tidegate.scaling import Replicas
 from tidegate.status import RevisionView
+
+NOTHING_YET: Final = Replicas(0, "")
 
 
 @dataclass
@@ -42,9 +47,9 @@ class Scene:
         spec: what is asked for.
         known: its revisions by hash.
         target: the revision that is asked for.
-        wanted: replicas that serve.
         now: UTC.
         measurements: what was measured.
+        scale: replicas of the revision that serves, and why.
         request: a verb that was not handled yet.
         forgiven: the target's failure is forgotten.
     """
@@ -53,11 +58,16 @@ class Scene:
     spec: Spec
     known: Mapping[str, Revision]
     target: Revision
-    wanted: int
     now: datetime
     measurements: Measurements
+    scale: Replicas = NOTHING_YET
     request: verbs.Request | None = None
     forgiven: bool = False
+
+    @property
+    def wanted(self) -> int:
+        """Replicas that serve."""
+        return self.scale.desired
 
     def situation(self, record: Record) -> Situation:
         """All that a decision about traffic depends on."""
@@ -73,6 +83,7 @@ class Scene:
             canary=self._side(record.canary if live else target),
             failed=None if self.forgiven else self._failures(record).get(target),
             wanted=self.wanted,
+            wanted_canary=self.sized_canary(record),
             pinned=self.is_pinned(self.target),
             golden=golden,
             golden_message=golden_message,
@@ -184,6 +195,63 @@ class Scene:
 
     # How many pods.
 
+    def sized(self, record: Record) -> Replicas:
+        """Replicas of the revision that serves, while that decision is in force."""
+        serves = self.known.get(rollout.serving(record))
+        if self.spec.scaling_mode is not ScalingMode.SLO or serves is None:
+            return scaling.replicas(self.spec)
+        before = (self.observed.deployment.get("status") or {}).get("scaling") or {}
+        fleet = self._fleet(serves, record, before)
+        demand = self.measurements.load.get(serves.hash)
+        return scaling.replicas(self.spec, fleet, demand, self._now_s, self._all_arrivals(record))
+
+    def sized_canary(self, record: Record) -> int:
+        """Replicas that the canary would need for all the traffic."""
+        canary = self.known.get(record.canary)
+        demand = self.measurements.load.get(record.canary)
+        if self.spec.scaling_mode is not ScalingMode.SLO or canary is None or demand is None:
+            return self.wanted
+        fleet = self._fleet(canary, record, {})
+        found = scaling.replicas(
+            self.spec, fleet, demand, self._now_s, self._all_arrivals(record)
+        ).decision
+        if found is None or found.required is None:
+            return self.wanted
+        # Never fewer than it has: nothing is taken away during a rollout.
+        return max(found.required, fleet.desired)
+
+    @property
+    def _now_s(self) -> float:
+        return self.now.timestamp()
+
+    def _all_arrivals(self, record: Record) -> float | None:
+        """Requests a second of both revisions: either one may get all of them at any time."""
+        if record.phase not in LIVE or not record.stable:
+            return None
+        load = self.measurements.load
+        found = [load[h].arrivals_per_s for h in (record.stable, record.canary) if h in load]
+        return sum(found) if found else None
+
+    def _fleet(self, revision: Revision, record: Record, before: Mapping[str, Any]) -> Fleet:
+        live = self.observed.children.get(revision.deployment_ref)
+        pods = self.pods(revision)
+        there = [p for p in pods if not p["metadata"].get("deletionTimestamp")]
+        desired = int((live or {}).get("spec", {}).get("replicas") or 0)
+        if not self.is_pinned(revision):
+            # One pod alone for the moment; what was decided stands in status.
+            desired = max(desired, int(before.get("desired") or 0))
+        return Fleet(
+            desired=desired,
+            ready=sum(map(is_ready, there)),
+            waiting_for_gpu=sum(
+                diagnose_pod(p, self.observed.events).reason == "WaitingForGPU" for p in there
+            ),
+            raised_at_s=_epoch_s(before.get("raised")),
+            lowered_at_s=_epoch_s(before.get("lowered")),
+            cold_start_s=self._start_s(revision),
+            rollout=record.phase in LIVE and bool(record.stable),
+        )
+
     def placed(self, record: Record) -> Placement | None:
         """How many pods stable and canary get; None where there is but one revision."""
         stable, canary = self.known.get(record.stable), self.known.get(record.canary)
@@ -200,6 +268,7 @@ class Scene:
             surge_wait_s=duration_s(self.spec.rollout.surge_wait),
             phase=record.phase,
             wanted=self.wanted,
+            wanted_canary=self.sized_canary(record),
             share=record.weight,
             next_share=max(following, record.mirror),
             stable=self.places(stable),
@@ -264,7 +333,8 @@ class Scene:
             self.observed.models,
         )
         there = [p for p in pods if not p["metadata"].get("deletionTimestamp")]
-        return RevisionView(revision, finding, len(there), sum(map(is_ready, there)))
+        starts = summarise(start for pod in there if (start := cold_start(pod)) is not None)
+        return RevisionView(revision, finding, len(there), sum(map(is_ready, there)), starts)
 
     def pods(self, revision: Revision) -> list[Object]:
         """Its pods, oldest first."""
@@ -290,6 +360,10 @@ class Scene:
 def moment(text: str) -> datetime:
     """The time that RFC 3339 text says, in UTC."""
     return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def _epoch_s(text: str | None) -> float | None:
+    return moment(text).timestamp() if text else None
 
 
 def takes_copies(revision: Revision) -> bool:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from typing import Any, Final
 
 from tidegate.api.spec import Spec
 from tidegate.api.status import (
+    ColdStartStatus,
     Condition,
     ConditionStatus,
     EvidenceStatus,
@@ -25,9 +27,10 @@ from tidegate.api.status import (
     TrafficShare,
 )
 from tidegate.api.units import fraction
+from tidegate.cold_start import Summary
 from tidegate.diagnosis import Finding, Severity
 from tidegate.inactive import inactive_fields
-from tidegate.observed import Measured, Object
+from tidegate.observed import Attained, Measured, Object
 from tidegate.record import Phase, Record
 from tidegate.resources.meta import selector
 from tidegate.resources.services import HTTP_PORT
@@ -65,12 +68,14 @@ class RevisionView:
         finding: what holds it.
         pods: pods that exist.
         ready: pods that serve.
+        cold_start: how long they took to start; None: not known.
     """
 
     revision: Revision
     finding: Finding
     pods: int
     ready: int
+    cold_start: Summary | None = None
 
 
 def timestamp(now: datetime) -> str:
@@ -86,7 +91,8 @@ def document(
     record: Record,
     course: Course,
     views: Mapping[str, RevisionView],
-    scale: Replicas,
+    scaling: ScalingStatus,
+    slo: SloStatus,
     measured: Measured | None,
     known: Mapping[str, Revision],
     now: datetime,
@@ -100,7 +106,8 @@ def document(
         record: the decision in force.
         course: what the rollout comes to.
         views: the revisions that have pods, by hash.
-        scale: replicas and why.
+        scaling: replicas and why.
+        slo: what clients get against what they are promised.
         measured: of the rollout under way.
         known: all revisions, oldest first.
         now: UTC.
@@ -122,8 +129,8 @@ def document(
         ),
         traffic=_traffic(deployment, record, stable, canary, measured, now),
         rollout=_rollout(deployment, spec, record, course, measured, now),
-        scaling=ScalingStatus(desired=scale.desired, reason=scale.reason),
-        slo=_slo(spec),
+        scaling=scaling,
+        slo=slo,
         url=_url(deployment, spec),
         history=_history(deployment, spec, record, known),
         inactive=inactive_fields(spec),
@@ -389,15 +396,118 @@ def _state(view: RevisionView) -> RevisionState:
         reason=None if well else finding.reason,
         message=None if well else finding.message[:MAX_MESSAGE],
         created=revision.created or None,
+        cold_start=view.cold_start and _cold_start(view.cold_start),
     )
 
 
-def _slo(spec: Spec) -> SloStatus:
-    latency = spec.slo.latency
-    return SloStatus(
-        latency=None if latency is None else f"-/{latency.target}",
-        error_rate=f"-/{spec.slo.max_error_rate}",
+def _cold_start(found: Summary) -> ColdStartStatus:
+    return ColdStartStatus(
+        pods=found.pods,
+        median=f"{found.median_s:.0f}s",
+        largest=f"{found.largest_s:.0f}s",
+        phases=str(found.phases),
     )
+
+
+def slo(deployment: Object, spec: Spec, attained: Attained | None) -> SloStatus:
+    """What clients got lately against what they are promised, for reading.
+
+    Figures that hardly changed stay as they were: status is not written for them.
+    """
+    latency, found = spec.slo.latency, attained
+    quantile_ms = found.quantile_ms if found is not None else None
+    failed = found.failed / found.answered if found is not None and found.answered else None
+    now = SloStatus(
+        latency=None if latency is None else f"{_short(quantile_ms, 'ms')}/{latency.target}",
+        error_rate=f"{_short(failed and 100 * failed, '%')}/{spec.slo.max_error_rate}",
+        window=None if found is None or not found.answered else f"{_WINDOW_S:.0f}s",
+    )
+    old = (deployment.get("status") or {}).get("slo") or {}
+    before = SloStatus.model_validate({k: v for k, v in old.items() if isinstance(v, str)})
+    pairs = ((before.latency, now.latency), (before.error_rate, now.error_rate))
+    return before if before.window == now.window and all(_near(a, b) for a, b in pairs) else now
+
+
+_WINDOW_S: Final = 300.0
+"""As in `tidegate.attainment`; a shorter one is called so, too: it fills once."""
+_DEAD_BAND: Final = 0.25
+"""Figures within this share of the last ones are no news."""
+
+
+def scaling(deployment: Object, scale: Replicas, now: datetime) -> ScalingStatus:
+    """Replicas and every number behind them; as before, while nothing is decided anew."""
+    decision, fleet = scale.decision, scale.fleet
+    if decision is None or fleet is None:
+        return ScalingStatus(desired=scale.desired, reason=scale.reason)
+    old = (deployment.get("status") or {}).get("scaling") or {}
+    before = ScalingStatus.model_validate(old) if old else None
+    raised, lowered = (before.raised, before.lowered) if before is not None else (None, None)
+    if fleet.desired and decision.desired > fleet.desired:
+        raised = timestamp(now)
+    elif decision.desired < fleet.desired:
+        lowered = timestamp(now)
+    demand = decision.demand
+    found = ScalingStatus(
+        desired=decision.desired,
+        required_replicas=decision.required,
+        spare=None if decision.required is None else decision.spare,
+        hold=None if decision.hold is None else decision.hold.value,
+        cold_start=None if fleet.cold_start_s is None else f"{fleet.cold_start_s:.0f}s",
+        raised=raised,
+        lowered=lowered,
+        reason=scale.reason[:MAX_MESSAGE],
+    )
+    if demand is not None:
+        service = demand.service
+        found = found.model_copy(
+            update={
+                "arrival_rate": f"{demand.arrivals_per_s:.3g}",
+                "arrivals_from": demand.source.value,
+                "dispersion": f"{demand.dispersion:.2g}",
+                "capacity_per_pod": _figure(demand.capacity_per_pod),
+                "service_time": service and f"{service.alpha_ms:.3g} + {service.beta_ms:.3g} n ms",
+                "latency": demand.measured_ms and _short(demand.measured_ms, "ms"),
+                "latency_modelled": demand.model_ms and _short(demand.model_ms, "ms"),
+                "feedback": f"{math.exp(demand.feedback):.2f}",
+                "pending": f"{demand.pending:.0f}",
+                "coverage": f"{100 * demand.coverage:.0f}%",
+            }
+        )
+    return before if before is not None and _same_scaling(before, found) else found
+
+
+def _same_scaling(before: ScalingStatus, now: ScalingStatus) -> bool:
+    """Whether nothing was decided anew and no figure moved far."""
+    exact = ("desired", "required_replicas", "spare", "hold", "raised", "lowered")
+    near = ("arrival_rate", "capacity_per_pod", "latency")
+    return all(getattr(before, name) == getattr(now, name) for name in exact) and all(
+        _near(getattr(before, name), getattr(now, name)) for name in near
+    )
+
+
+def _figure(value: float | None) -> str | None:
+    return None if value is None else f"{value:.3g}"
+
+
+def _short(value: float | None, unit: str) -> str:
+    """Two significant digits, for columns."""
+    if value is None:
+        return "-"
+    digits = 0 if value == 0 else max(0, 1 - math.floor(math.log10(abs(value))))
+    return f"{value:.{digits}f}{unit}"
+
+
+_NUMBER: Final = re.compile(r"[0-9.]+")
+
+
+def _near(before: str | None, now: str | None) -> bool:
+    """Whether two figures are the same, or nearly."""
+    if before is None or now is None or before == now:
+        return before == now
+    old, new = _NUMBER.match(before), _NUMBER.match(now)
+    if old is None or new is None or before[old.end() :] != now[new.end() :]:
+        return False
+    return abs(float(old[0]) - float(new[0])) <= _DEAD_BAND * float(old[0])
 
 
 def _url(deployment: Object, spec: Spec) -> str:

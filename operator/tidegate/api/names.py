@@ -28,6 +28,8 @@ DECISION_ANNOTATION: Final = f"{GROUP}/decision"
 """On the HTTPRoute, without a gateway on the entry Service: the decision in force, as JSON."""
 REQUEST_ANNOTATION: Final = f"{GROUP}/request"
 """On a ModelDeployment: a verb, ``<id>/<verb>/<revision>/<user>``."""
+DELETION_COST_ANNOTATION: Final = "controller.kubernetes.io/pod-deletion-cost"
+"""Kubernetes' own: of several pods, the one with the lowest cost is deleted first."""
 
 CHILDREN_MANAGER: Final = "tidegate"
 SCALE_MANAGER: Final = "tidegate-scale"

@@ -20,6 +20,15 @@ class Condition(Block):
     observed_generation: int = Field(description="The spec that it speaks of.")
 
 
+class ColdStartStatus(Block):
+    """How long its pods took from creation to Ready, the latest ones."""
+
+    pods: int = Field(description="How many.")
+    median: str = Field(description="For example 41s.")
+    largest: str = Field(description="The slowest.")
+    phases: str = Field(description="Median of each, for example image 4 s, fetch 21 s, load 9 s.")
+
+
 class RevisionState(Block):
     """One revision and how it does."""
 
@@ -34,6 +43,7 @@ class RevisionState(Block):
     reason: str | None = Field(None, description="Why, in one CamelCase word.")
     message: str | None = Field(None, description="Why, and how to mend it.")
     created: str | None = Field(None, description="RFC 3339, UTC.")
+    cold_start: ColdStartStatus | None = Field(None, description="How long its pods take to start.")
 
 
 class TestStatus(Block):
@@ -110,12 +120,27 @@ class RolloutStatus(Block):
 
 
 class ScalingStatus(Block):
-    """Where scaling stands and why."""
+    """Where scaling stands and why: every number that led to it, as measured when it was decided."""
 
     desired: int = Field(description="Replicas asked for.")
-    required_replicas: int | None = Field(None, description="Replicas that the load needs.")
+    required_replicas: int | None = Field(
+        None, description="Replicas that the load needs, spare ones included, within the bounds."
+    )
+    spare: int | None = Field(None, description="Of them, as headroom.")
+    hold: str | None = Field(None, description="Why desired is another number, in one word.")
     arrival_rate: str | None = Field(None, description="Requests a second.")
+    arrivals_from: str | None = Field(None, description="What counted them.")
+    dispersion: str | None = Field(None, description="Variance to mean; Poisson is 1.")
     capacity_per_pod: str | None = Field(None, description="Requests a second within the SLO.")
+    service_time: str | None = Field(None, description="Of a batch of n, for example 8 + 6 n ms.")
+    latency: str | None = Field(None, description="The SLO's quantile, last minute.")
+    latency_modelled: str | None = Field(None, description="The same by the capacity model.")
+    feedback: str | None = Field(None, description="Factor from modelled to measured latency.")
+    pending: str | None = Field(None, description="Requests without an answer yet.")
+    coverage: str | None = Field(None, description="Share of the Ready pods that was read.")
+    cold_start: str | None = Field(None, description="From asking for a pod until it serves.")
+    raised: str | None = Field(None, description="When replicas last went up. RFC 3339, UTC.")
+    lowered: str | None = Field(None, description="When they last went down. RFC 3339, UTC.")
     reason: str = Field(description="Why that many.")
 
 

@@ -117,6 +117,7 @@ class Situation:
         canary: the target's revision, where it is not stable.
         failed: why the target gets no traffic again by itself; None: it has not failed.
         wanted: replicas of the revision that serves.
+        wanted_canary: replicas that the canary needs for all traffic; None: as many as stable.
         pinned: the canary's bytes are pinned, so that all of its pods load the same.
         golden: of the canary.
         golden_message: which answer was wrong; why nothing could be sent.
@@ -136,6 +137,7 @@ class Situation:
     wanted: int
     now: datetime
     target_for: str = ""
+    wanted_canary: int | None = None
     failed: str | None = None
     pinned: bool = True
     golden: Golden = Golden.NOT_ASKED
@@ -145,6 +147,11 @@ class Situation:
     waiting_gates: tuple[str, ...] = ()
     request: Request | None = None
     undo_to: str = ""
+
+    @property
+    def full_canary(self) -> int:
+        """Replicas that the canary needs for all the traffic."""
+        return self.wanted if self.wanted_canary is None else self.wanted_canary
 
 
 @dataclass(frozen=True)
@@ -366,7 +373,9 @@ def carries(s: Situation, share: float) -> bool:
     """Whether the canary's ready pods can carry that share of the traffic."""
     if s.canary is None:
         return False
-    return can_carry(share, s.wanted, s.canary.ready, s.record.gave_way)
+    return can_carry(
+        share, s.wanted, s.canary.ready, s.record.gave_way, wanted_canary=s.wanted_canary
+    )
 
 
 def evidence_of(result: Result) -> dict[str, Any]:

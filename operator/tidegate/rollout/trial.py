@@ -162,7 +162,9 @@ def _verified(s: Situation) -> Course:
             "that does, or set mirror.mode to Auto",
         )
     if mirror.mode is not MirrorMode.OFF and can and _measurable(s):
-        share = min(fraction(mirror.percent), s.canary.ready / max(1, s.wanted) if s.canary else 0)
+        share = min(
+            fraction(mirror.percent), s.canary.ready / max(1, s.full_canary) if s.canary else 0
+        )
         record = replace(s.record, phase=Phase.MIRRORING, mirror=share)
         return enter(s, record, f"{share:.3g} of the requests are copied to it")
     return to_step(s, 0)
@@ -428,7 +430,7 @@ def _short(s: Situation, weight: float) -> Course:
     return hold(
         s,
         "CanaryShort",
-        f"{ready} ready pods cannot carry {percent(weight)} of the traffic of {s.wanted}",
+        f"{ready} ready pods cannot carry {percent(weight)} of the traffic of {s.full_canary}",
     )
 
 

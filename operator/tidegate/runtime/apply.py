@@ -29,6 +29,7 @@ from tidegate.actions import (
     Apply,
     Delete,
     DeletePod,
+    DeletionCost,
     Scale,
     TakeOut,
     WriteStatus,
@@ -36,6 +37,7 @@ from tidegate.actions import (
 from tidegate.api.names import (
     API_VERSION,
     CHILDREN_MANAGER,
+    DELETION_COST_ANNOTATION,
     KIND,
     SCALE_MANAGER,
     SERVING_LABEL,
@@ -179,6 +181,8 @@ class Carrier:
                 return replace(done, reason=action.reason) if done.wrote else done
             case TakeOut():
                 return await self._take_out(key, action)
+            case DeletionCost():
+                return await self._deletion_cost(key, action)
             case WriteStatus():
                 return await self._status(key, deployment, action.status)
             case _:
@@ -351,14 +355,30 @@ class Carrier:
     async def _take_out(self, key: Key, action: TakeOut) -> Done:
         """Nothing puts the label back: drift is looked for in children, and pods are none."""
         live = self._cache.get(POD, key.namespace, action.name)
-        if live is None or uid_of(live) != action.uid:
+        if live is None or SERVING_LABEL not in (live["metadata"].get("labels") or {}):
             return NOTHING
-        if SERVING_LABEL not in (live["metadata"].get("labels") or {}):
+        changes = {"labels": {SERVING_LABEL: None}}
+        return await self._mark_pod(key, live, action.uid, changes, action.reason)
+
+    async def _deletion_cost(self, key: Key, action: DeletionCost) -> Done:
+        live = self._cache.get(POD, key.namespace, action.name)
+        if live is None:
             return NOTHING
-        document = {"metadata": {"uid": action.uid, "labels": {SERVING_LABEL: None}}}
+        before = (live["metadata"].get("annotations") or {}).get(DELETION_COST_ANNOTATION)
+        if before == str(action.cost):
+            return NOTHING
+        changes = {"annotations": {DELETION_COST_ANNOTATION: str(action.cost)}}
+        return await self._mark_pod(key, live, action.uid, changes, f"{before} -> {action.cost}")
+
+    async def _mark_pod(
+        self, key: Key, live: Object, uid: str, metadata: dict[str, Any], reason: str
+    ) -> Done:
+        if uid_of(live) != uid:
+            return NOTHING
+        document = {"metadata": {"uid": uid, **metadata}}
         try:
             written = await self._kube.merge(
-                POD, key.namespace, action.name, document, manager=CHILDREN_MANAGER
+                POD, key.namespace, place_of(live).name, document, manager=CHILDREN_MANAGER
             )
         except NotFoundError:
             return NOTHING
@@ -368,7 +388,7 @@ class Carrier:
                 return NOTHING
             raise
         self._cache.put(POD, written.document)
-        return Done(wrote=True, reason=action.reason)
+        return Done(wrote=True, reason=reason)
 
     def _controlled(self, kind: Kind, key: Key, deployment: Object, ref: Ref) -> Object | None:
         live = self._cache.get(kind, key.namespace, ref.name)

@@ -453,7 +453,7 @@ def test_nothing_is_silently_ignored() -> None:
     world.settle()
     fields = {i["field"] for i in world.status["inactive"]}
     assert fields == {
-        *("slo.latency", "scaling.mode", "replicas"),
+        *("slo.latency", "replicas"),
         "traffic.timeout",
     }
 

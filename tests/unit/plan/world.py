@@ -17,6 +17,7 @@ from tidegate.actions import (
     Apply,
     Delete,
     DeletePod,
+    DeletionCost,
     Event,
     Plan,
     Scale,
@@ -116,6 +117,8 @@ class World:
     outcomes: dict[str, Callable[[dict[str, Any]], None]] = field(default_factory=dict)
     bytes_now: str = DIGEST
     measurements: Measurements = field(default_factory=Measurements)
+    # By pod UID, what it was said to cost to lose it.
+    costs: dict[str, int] = field(default_factory=dict)
     _uids: int = 0
 
     @property
@@ -187,6 +190,7 @@ class World:
                 continue
             hash_ = obj["metadata"]["labels"][REVISION_LABEL]
             mine = [p for p in self.pods if p["metadata"]["labels"][REVISION_LABEL] == hash_]
+            mine.sort(key=lambda p: -self.costs.get(p["metadata"]["uid"], 0))
             for extra in mine[obj["spec"]["replicas"] :]:
                 self.pods.remove(extra)
             for _ in range(obj["spec"]["replicas"] - len(mine)):
@@ -265,6 +269,9 @@ class World:
                 for pod in self.pods:
                     if pod["metadata"]["uid"] == uid:
                         pod["metadata"]["labels"].pop(SERVING_LABEL, None)
+                return True
+            case DeletionCost(uid=uid, cost=cost):
+                self.costs[uid] = cost
                 return True
             case Event():
                 if action in self.events:

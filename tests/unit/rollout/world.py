@@ -22,6 +22,7 @@ from tidegate.actions import (
     Apply,
     Delete,
     DeletePod,
+    DeletionCost,
     Event,
     Measure,
     Plan,
@@ -563,6 +564,8 @@ class World:
                 if there is None or there["metadata"]["uid"] != uid:
                     return None
                 return lambda: self._delete(ref)
+            case DeletionCost():
+                return None
             case DeletePod(uid=uid) | TakeOut(uid=uid):
                 pod = next((p for p in self.pods if p.uid == uid and p.leaves is None), None)
                 if pod is None:
