@@ -5,8 +5,11 @@ kubectl calls ``kubectl_complete-tidegate WORD... INCOMPLETE``, and the shells' 
 ``:4`` in the end (no file names), or ``:0`` (file names).
 """
 
+import inspect
 import sys
+import typing
 from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
 from typing import Any, Final
 
 NO_FILES: Final = ":4"
@@ -86,7 +89,7 @@ def candidates(
                 given[arguments[positional].name] = word
             positional += 1
     if waiting is not None:
-        return _values(waiting, incomplete, given, known)
+        return _values(seen, waiting, incomplete, given, known)
     if incomplete.startswith("-"):
         found = [
             (text, (p.help or "").partition("\n")[0])
@@ -104,7 +107,7 @@ def candidates(
         return _begun(found, incomplete), NO_FILES
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     if positional < len(arguments):
-        return _values(arguments[positional], incomplete, given, known)
+        return _values(seen, arguments[positional], incomplete, given, known)
     return [], NO_FILES
 
 
@@ -113,16 +116,27 @@ def _option(commands: Iterable[Any], text: str) -> Any:
     return next((p for p in options if text in p.opts), None)
 
 
+def _choices(command: Any, parameter: str) -> list[str]:
+    """The values of a parameter that is an enumeration; none for others.
+
+    From the annotations: what typer keeps of them differs from version to version.
+    """
+    function = inspect.unwrap(command.callback) if command.callback else None
+    hint = typing.get_type_hints(function).get(parameter) if function else None
+    kinds = typing.get_args(hint) or (hint,)
+    return [str(m.value) for k in kinds if isinstance(k, type) and issubclass(k, Enum) for m in k]
+
+
 def _values(
+    commands: Sequence[Any],
     parameter: Any,
     incomplete: str,
     given: dict[str, str],
     known: Callable[[str, dict[str, str]], Iterable[tuple[str, str]]],
 ) -> tuple[list[tuple[str, str]], str]:
-    choices = getattr(parameter.type, "choices", None)
-    if choices:
-        texts = [str(getattr(c, "value", c)) for c in choices]
-        return _begun([(text, "") for text in texts], incomplete), NO_FILES
+    owner = next((c for c in reversed(commands) if parameter in c.params), commands[-1])
+    if choices := _choices(owner, parameter.name):
+        return _begun([(text, "") for text in choices], incomplete), NO_FILES
     if parameter.name in _PATHS:
         return [], FILES
     return _begun(known(parameter.name, given), incomplete), NO_FILES

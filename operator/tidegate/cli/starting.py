@@ -84,7 +84,7 @@ def look(path: Path, model: str = "", backend: str | None = None) -> Artefact:
         found = configs.check(config, model, paths, layout.models(), backend)
         digests = {name: file_sha256(root / name) for name in sizes}
     except FetchError as error:
-        raise Trouble(error.message, "or name it: --model, --backend") from None
+        raise Trouble(error.message.rstrip(".")) from None
     except OSError as error:
         raise Trouble(f"{path} cannot be read: {error}") from None
     versions = {p.partition("/")[0] for p in paths if "/" in p}
@@ -164,7 +164,8 @@ def manifest(found: Artefact, *, name: str, uri: str, gpu: bool | None, pin: boo
     kind = "a Triton repository" if found.layout == "repository" else "one model's files"
     versions = f", version{'s' if len(found.versions) > 1 else ''} {', '.join(found.versions)}"
     lines = [
-        f"# {kind}: {found.files} files, {_size(found.size)}, backend {found.backend}"
+        f"# {kind}: {found.files} {'file' if found.files == 1 else 'files'}, "
+        f"{_size(found.size)}, backend {found.backend}"
         + (versions if found.layout == "repository" and found.versions else ""),
     ]
     if len(found.models) > 1:
