@@ -148,6 +148,9 @@ why it cannot be, and what to set instead.
 {{- if and .Values.metrics.prometheusRule.enabled (not .Values.metrics.podMonitor.enabled) }}
 {{- fail "metrics.prometheusRule.enabled is true and metrics.podMonitor.enabled is false: the alerts are about what that PodMonitor scrapes, and would fire for ever. Set metrics.podMonitor.enabled to true, or metrics.prometheusRule.enabled to false." }}
 {{- end }}
+{{- if and .Values.metrics.dashboards.enabled (not .Values.metrics.dashboards.labels) }}
+{{- fail "metrics.dashboards.enabled is true and metrics.dashboards.labels is empty: Grafana's sidecar would find no dashboard. Set metrics.dashboards.labels to those that it looks for, or metrics.dashboards.enabled to false." }}
+{{- end }}
 {{- if .Values.tests.inference.enabled }}
 {{- range $key := list "url" "model" }}
 {{- if not (index $.Values.tests.inference $key) }}
