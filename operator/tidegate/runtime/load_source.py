@@ -164,7 +164,9 @@ class LoadPages:
     async def _stats(self, address: str, model: str) -> TritonStats:
         document = await self._json(address, f"/v2/models/{model}/stats")
         try:
-            return read_stats(document, model=model)
+            if isinstance(document, dict) and document.get("model_stats") == []:
+                raise ValueError("no statistics")  # which is not the same as nothing done
+            return read_stats(document)
         except ValueError as error:
             raise ReadError(str(error)) from error
 
