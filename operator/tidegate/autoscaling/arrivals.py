@@ -17,13 +17,16 @@ from tidegate.autoscaling.server import Law
 LEAST_COVERED: Final = 0.25
 """Of its pods' time: a tick of which less is known says nothing."""
 MOST_DISPERSION: Final = 6.0
+OUTLIER: Final = 9.0
+"""A difference whose square is more than so many times a usual one's does not count: a single step
+of the load, or of a pod's share of it, is no dispersion. Of a normal distribution that is 3 %."""
 LEAST_PAIRS: Final = 12
 """Pairs of intervals without which the arrivals are taken to be Poisson."""
 GROWTH_HORIZONS_S: Final = (15.0, 30.0, 60.0, 120.0, 300.0)
 GROWTH_EVERY_S: Final = 15.0
 GROWTH_WINDOW_S: Final = 3600.0
 GROWTH_QUANTILE: Final = 0.95
-LEAST_GROWTH_SAMPLES: Final = 40
+LEAST_GROWTH_SAMPLES: Final = 120
 MOST_GROWTH: Final = 2.0
 
 
@@ -67,10 +70,16 @@ class Arrivals:
         self._law = law
         self._ticks: deque[_Tick] = deque()
         self._last: dict[str, tuple[float, float]] = {}
+        self._one = 1.0
+        self._pods: frozenset[str] = frozenset()
 
-    def begin(self, start_s: float, end_s: float, pods: int) -> None:
-        """A new tick, of so many Ready pods."""
-        self._ticks.append(_Tick(start_s, end_s, pods))
+    def begin(self, start_s: float, end_s: float, pods: frozenset[str]) -> None:
+        """A new tick, of these Ready pods."""
+        self._ticks.append(_Tick(start_s, end_s, len(pods)))
+        if pods != self._pods:
+            # Each pod's share changes, which is no dispersion of what arrives.
+            self._pods = pods
+            self._last.clear()
         while self._ticks and self._ticks[0].end_s <= end_s - self._law.dispersion_s:
             self._ticks.popleft()
 
@@ -111,8 +120,12 @@ class Arrivals:
             return
         seconds_before, count_before = before
         rate = (count + count_before) / (seconds + seconds_before)
-        tick.squares += (count / seconds - count_before / seconds_before) ** 2
-        tick.foretold += rate * (1.0 / seconds + 1.0 / seconds_before)
+        foretold = rate * (1.0 / seconds + 1.0 / seconds_before)
+        square = (count / seconds - count_before / seconds_before) ** 2
+        if square > OUTLIER * self._one * foretold:
+            return
+        tick.squares += square
+        tick.foretold += foretold
         tick.pairs += 1
 
     def forget(self, pod: str) -> None:
@@ -149,6 +162,7 @@ class Arrivals:
         if pairs < LEAST_PAIRS or foretold <= 0.0:
             return 1.0
         one = sum(tick.squares for tick in self._ticks) / foretold
+        self._one = max(1.0, one)
         pods = sum(tick.pods * tick.seconds for tick in self._ticks)
         pods /= sum(tick.seconds for tick in self._ticks)
         return min(MOST_DISPERSION, max(1.0, 1.0 + (one - 1.0) * max(1.0, pods)))

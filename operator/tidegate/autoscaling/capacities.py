@@ -110,7 +110,7 @@ class Capacities:
             quantile: of the objective.
             target: in the same unit.
         """
-        idle = idle_quantile(_rounded(pod), quantile)
+        idle = idle_quantile(on_grid(pod), quantile)
         if target <= idle:
             return Found(0.0, True)
         slack = min(MOST_SLACK, target / idle - 1.0)
@@ -154,7 +154,7 @@ class Capacities:
     def _family(self, pod: Pod, quantile: float) -> tuple[int, float]:
         """What does not drift, as a number, and alpha's share in a largest batch."""
         unit = pod.time_of(pod.batch)
-        pod = _rounded(pod)
+        pod = on_grid(pod)
         delay = 0.0
         if pod.delay > 0.0 and pod.batch > 1:
             delay = math.exp(round(math.log(pod.delay / unit) / DELAY_STEP) * DELAY_STEP)
@@ -221,8 +221,8 @@ class Capacities:
         return value
 
 
-def _rounded(pod: Pod) -> Pod:
-    """The pod with its two measured dispersions on their grids."""
+def on_grid(pod: Pod) -> Pod:
+    """The pod with its two measured variations on the grids for which random numbers are kept."""
     scv = min(SCVS, key=lambda each: abs(each - pod.scv))
     cv = min(CVS, key=lambda each: abs(each - pod.cv))
     return pod if scv == pod.scv and cv == pod.cv else replace(pod, scv=scv, cv=cv)

@@ -12,7 +12,8 @@ them.
 
 import math
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from heapq import heapreplace
 from typing import Final
 
@@ -25,8 +26,12 @@ SETTLING: Final = 20
 """One in so many, the first ones, finds an emptier server than later ones and is not counted."""
 HIGHEST_LOAD: Final = 0.98
 """Of the throughput; beyond it the queue has no end that a run of this length would show."""
-TOLERANCE: Final = 0.004
+TOLERANCE: Final = 0.006
 """Relative, of a capacity."""
+SLOPE: Final = 10.0
+"""By how much the logarithm of the late share usually rises with that of the rate."""
+REACH: Final = 0.3
+"""How far the first steps go at most, in the logarithm of the rate."""
 _HOPELESS: Final = 8.0
 """A run ends early once so many times the allowed late requests have been seen."""
 _MAX_PASSES: Final = 16
@@ -147,17 +152,49 @@ def run(
         latencies: where to put the latency of each counted request that was answered.
     """
     # One unit of time is the mean gap, so that the same arrival times serve every rate.
-    times = arrival_times(pod.scv, arrivals)
-    alpha, beta, target = pod.alpha * rate, pod.beta * rate, target * rate
+    scaled = replace(pod, alpha=pod.alpha * rate, beta=pod.beta * rate, delay=pod.delay * rate)
+    first = arrivals // SETTLING
+    result = play(
+        scaled,
+        arrival_times(pod.scv, arrivals),
+        target * rate,
+        first=first,
+        most_late=hopeless * (arrivals - first),
+        latencies=latencies,
+    )
+    if latencies is not None:
+        latencies[:] = [latency / rate for latency in latencies]
+    return result
+
+
+def play(
+    pod: Pod,
+    times: list[float],
+    target: float,
+    *,
+    first: int = 0,
+    most_late: float = math.inf,
+    latencies: list[float] | None = None,
+) -> Run:
+    """Play arrivals at these times.
+
+    Args:
+        pod: the server.
+        times: ascending; not changed.
+        target: answers that take longer are late.
+        first: so many are not counted.
+        most_late: with more late ones the run ends early.
+        latencies: where to put the latency of each counted request that was answered.
+    """
+    alpha, beta = pod.alpha, pod.beta
     factors = service_factors(pod.cv) if pod.cv > 0.0 else None
-    first, largest, delay = arrivals // SETTLING, pod.batch, pod.delay * rate
-    most_late = hopeless * (arrivals - first)
-    plain = pod.queue is None and (delay == 0.0 and not pod.preferred)
-    if not plain and pod.queue is not None:
+    largest = pod.batch
+    plain = pod.queue is None and pod.delay == 0.0 and not pod.preferred
+    if pod.queue is not None:
         times = times.copy()  # refused ones are taken out
     free = [0.0] * pod.instances
     single = pod.instances == 1
-    i = late = refused = batches = done_at = 0
+    i = late = refused = batches = 0
     ready = 0.0
     end = len(times)
     while i < end:
@@ -170,12 +207,11 @@ def run(
             start = ready
             n = bisect_right(times, start, i + 1, min(i + largest, end)) - i
         if not plain:
-            n, start, gone = _gather(pod, times, i, n, start, delay)
-            if gone:
-                end -= gone
-                # The first ones are not counted; whether refused ones were among them is not
-                # worth a search: they are few.
-                refused += gone
+            n, start, gone = _gather(pod, times, i, n, start)
+            # Whether they were among the first ones is not worth a search: few are refused
+            # where it matters.
+            refused += gone
+            end -= gone
         time = alpha + beta * n
         if factors is not None:
             time *= factors[batches % LONGEST]
@@ -193,15 +229,10 @@ def run(
             ready = done
         else:
             heapreplace(free, done)
-        done_at = i
-    if latencies is not None:
-        latencies[:] = [latency / rate for latency in latencies]
-    return Run(max(1, done_at - first + refused), late + refused, batches)
+    return Run(max(1, i - first + refused), late + refused, batches)
 
 
-def _gather(
-    pod: Pod, times: list[float], i: int, n: int, start: float, delay: float
-) -> tuple[int, float, int]:
+def _gather(pod: Pod, times: list[float], i: int, n: int, start: float) -> tuple[int, float, int]:
     """The next batch of Triton's dynamic batcher, which an instance could take at ``start``.
 
     A preferred size that is reached goes at once, the largest of them; otherwise a batch that
@@ -213,6 +244,7 @@ def _gather(
     """
     gone = 0
     end = len(times)
+    delay = pod.delay
     if pod.queue is not None:
         waiting = bisect_right(times, start, i + 1, end) - i
         # An idle server takes the first at once; it never waits in the queue.
@@ -253,6 +285,7 @@ def idle_quantile(pod: Pod, quantile: float) -> float:
     return waits + time
 
 
+@lru_cache(maxsize=256)
 def _factor_quantile(cv: float, quantile: float) -> float:
     factors = sorted(service_factors(cv))
     return factors[min(len(factors) - 1, math.ceil(quantile * len(factors)) - 1)]
@@ -301,11 +334,11 @@ def capacity(
         spent += result.batches
         return math.log((result.late + 0.5) / (allowed * result.counted + 0.5))
 
-    # A bracket: below it holds, above it does not.
-    low, high = 0.0, highest
-    f_low, f_high = -math.inf, math.inf
+    # A bracket: at its lower end the objective holds, at its upper end it does not.
+    low, high = 0.0, math.inf
+    f_low = f_high = 0.0
     rate = min(highest, guess) if guess else 0.7 * highest
-    step = 1.03 if guess else 1.4
+    reach = REACH
     for _ in range(_MAX_PASSES):
         f = excess(rate)
         if f <= 0.0:
@@ -314,16 +347,17 @@ def capacity(
                 break
         else:
             high, f_high = rate, f
-        if high - low <= TOLERANCE * high:
+        if high < math.inf and high - low <= TOLERANCE * high:
             break
-        if f_low == -math.inf:
-            rate, step = high / step, step * 1.5
-            if rate < 1e-6 * highest:
-                break
-        elif f_high == math.inf:
-            rate, step = min(highest, low * step), step * 1.5
-        else:
-            # Secant between the ends, kept off them so that both ends move.
-            share = f_low / (f_low - f_high) if f_high < 3.0 else 0.5
-            rate = low + (high - low) * min(0.9, max(0.1, share))
+        if low > 0.0 and high < math.inf:
+            # Secant between the ends, kept off them so that both move.
+            share = f_low / (f_low - f_high) if f_high > f_low else 0.5
+            rate = low + (high - low) * min(0.85, max(0.15, share))
+            continue
+        # One end only: along the usual slope, and a little further so as to find the other.
+        away = min(reach, max(TOLERANCE, 1.2 * abs(f) / SLOPE))
+        reach *= 2.0
+        rate = min(highest, rate * math.exp(away if f <= 0.0 else -away))
+        if rate < 1e-6 * highest:
+            break
     return Capacity(low if low > 0.0 else rate, spent)

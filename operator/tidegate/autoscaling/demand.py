@@ -73,7 +73,8 @@ class Demand:
         model_ms: the quantile by the capacity model at the present load; None: unknown.
         feedback: logarithm of what latency turned out to be against the model.
         required_replicas: that the load needs, without spare ones; None: unknown.
-        required_max: the highest of the last 300 s.
+        required_max: the highest of the last 300 s that the load alone, without what had piled up,
+            needed; None: unknown.
         history_s: for how long required_replicas has been known without a gap.
         growth: by how much the load grew in so many seconds, at worst with few exceptions:
             pairs (seconds, factor), ascending; empty: not known yet.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tidegate.autoscaling.arrivals import Arrivals, Growth, higher_of
-from tidegate.autoscaling.capacities import Capacities
+from tidegate.autoscaling.capacities import Capacities, on_grid
 from tidegate.autoscaling.capacity import Pod, idle_quantile, pod_of
 from tidegate.autoscaling.counters import PodCounters
 from tidegate.autoscaling.demand import Demand, ServiceTime, Source
@@ -82,6 +82,7 @@ class Observer:
         self._required_since_s: float | None = None
         self._shares: tuple[float, float] | None = None
         self._feedback = 0.0
+        self._newest_s = -math.inf
         self._at_s: float | None = None
         self._since_s: float | None = None
         self._demand: Demand | None = None
@@ -102,8 +103,8 @@ class Observer:
         ready = frozenset(ready)
         self._times.largest = self.model.max_batch
         if before_s is not None:
-            self._arrivals.begin(before_s, at_s, len(ready))
-            self._balance.begin(before_s, at_s, len(ready))
+            self._arrivals.begin(before_s, at_s, ready)
+            self._balance.begin(before_s, at_s, ready)
         self._at_s = at_s
         if self._take(at_s, before_s, looks, ready) and self._since_s is None:
             self._since_s = before_s
@@ -219,13 +220,14 @@ class Observer:
     def _coverage(self, at_s: float, ready: frozenset[str], source: Source) -> tuple[float, float]:
         """Share of the Ready pods that were read lately, and the age of the newest reading."""
         oldest_s = at_s - self._law.stale_intervals * self._law.interval_s
-        newest_s, read = -math.inf, 0
+        newest_s, read = self._newest_s, 0
         for uid, pod in self._pods.items():
             pod_s = pod.sidecar_at_s if source is Source.SIDECAR else pod.triton_at_s
             if pod_s is None:
                 continue
             newest_s = max(newest_s, pod_s)
             read += uid in ready and pod_s >= oldest_s
+        self._newest_s = newest_s
         return (read / len(ready) if ready else 0.0), max(0.0, at_s - newest_s)
 
     def _pending(self) -> float:
@@ -276,13 +278,15 @@ class Observer:
     def _pod(self, demand: Demand, service: ServiceTime) -> Pod:
         before = self._demand
         pods = max(1, (before and before.required_replicas) or demand.ready_pods)
-        return pod_of(
-            self.model,
-            service.alpha_ms,
-            service.beta_ms,
-            cv=service.cv,
-            scv=1.0 + (demand.dispersion - 1.0) / pods,
-            items_per_request=demand.items_per_request,
+        return on_grid(
+            pod_of(
+                self.model,
+                service.alpha_ms,
+                service.beta_ms,
+                cv=service.cv,
+                scv=1.0 + (demand.dispersion - 1.0) / pods,
+                items_per_request=demand.items_per_request,
+            )
         )
 
     def _with_capacity(self, demand: Demand) -> Demand:
@@ -364,10 +368,12 @@ class Observer:
             return replace(demand, required_replicas=required, required_max=required, history_s=0.0)
         if self._required_since_s is None:
             self._required_since_s = at_s
+        # A backlog is gone once it is drained: it is no load to be ready for.
+        load = load_replicas(demand, demand.arrivals_per_s, law) or 0
         recent = self._required
-        while recent and recent[-1][1] <= required:
+        while recent and recent[-1][1] <= load:
             recent.pop()
-        recent.append((at_s, required))
+        recent.append((at_s, load))
         while recent[0][0] < at_s - law.stabilisation_s:
             recent.popleft()
         return replace(
@@ -400,5 +406,12 @@ def required_for(demand: Demand, arrivals_per_s: float, law: Law = LAW) -> int |
     """
     if demand.capacity_per_pod is None:
         return None
-    needed = math.ceil(arrivals_per_s * law.headroom / demand.capacity_per_pod - 1e-9)
-    return max(needed, demand.backlog_replicas)
+    load = load_replicas(demand, arrivals_per_s, law)
+    return None if load is None else max(load, demand.backlog_replicas)
+
+
+def load_replicas(demand: Demand, arrivals_per_s: float, law: Law = LAW) -> int | None:
+    """Replicas that so many requests a second need, whatever has piled up; None: not known."""
+    if demand.capacity_per_pod is None:
+        return None
+    return math.ceil(arrivals_per_s * law.headroom / demand.capacity_per_pod - 1e-9)

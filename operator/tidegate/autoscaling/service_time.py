@@ -21,7 +21,9 @@ KEEP_RECENT: Final = 0.8
 CHANGED: Final = 0.1
 """Recent executions that take so much longer or shorter than the line says ..."""
 CHANGED_ERRORS: Final = 4.0
-"""... and by so many standard errors, make it start over from the recent ones."""
+"""... and by so many standard errors, scale it by as much at once."""
+CHANGED_KEEP: Final = 0.25
+"""What is then left of the older samples' weight: the line's shape may have changed, too."""
 LEAST_RECENT: Final = 20.0
 """Executions without which the recent ones say nothing."""
 LEAST: Final = 5.0
@@ -31,7 +33,9 @@ SURE_ERROR: Final = 0.1
 CAUTION: Final = 2.0
 """Standard errors by which a line that is not believed is taken to be steeper."""
 LEAST_CV: Final = 0.02
-"""No steadier is one execution taken to be."""
+"""No steadier is one execution taken to be, for the error of the line."""
+UNKNOWN_CV: Final = 0.15
+"""The same as long as its variation is not known."""
 FEW: Final = 8
 """Executions in one sample up to which its distance from the mean tells how much *one* varies.
 In larger ones drift and differences between pods would pass for it."""
@@ -101,6 +105,7 @@ class ServiceTimes:
         self.largest = largest
         self._long: dict[int, _Size] = {}
         self._recent: dict[int, _Size] = {}
+        self._newest: dict[int, _Size] = {}
         self._squares = 0.0
         self._freedom = 0.0
 
@@ -110,10 +115,10 @@ class ServiceTimes:
             return
         known = self._long.get(size)
         if known is not None and count <= FEW and known.count >= FEW:
-            off = busy_ms / count - known.busy_ms / known.count
+            off = busy_ms * known.count / (count * known.busy_ms) - 1.0 if known.busy_ms else 0.0
             self._squares += off * off / (1.0 / count + 1.0 / known.count)
             self._freedom += 1.0
-        for sizes in (self._long, self._recent):
+        for sizes in (self._long, self._recent, self._newest):
             each = sizes.setdefault(size, _Size(0.0, 0.0))
             each.count += count
             each.busy_ms += busy_ms
@@ -124,12 +129,15 @@ class ServiceTimes:
         Args:
             intervals: how many have passed since the last call; Law.interval_s each.
         """
-        if self._long and self._has_changed():
-            self._long = {n: _Size(s.count, s.busy_ms) for n, s in self._recent.items()}
-            self._squares = self._freedom = 0.0
+        change = self._change()
+        if change is not None:
+            for size in self._long.values():
+                size.count *= CHANGED_KEEP
+                size.busy_ms *= CHANGED_KEEP * change
         for sizes, keep in (
             (self._long, KEEP**intervals),
             (self._recent, KEEP_RECENT**intervals),
+            (self._newest, 0.0),
         ):
             for n, size in list(sizes.items()):
                 size.count *= keep
@@ -139,29 +147,43 @@ class ServiceTimes:
         self._squares *= KEEP**intervals
         self._freedom *= KEEP**intervals
 
-    def _has_changed(self) -> bool:
-        recent = {n: size for n, size in self._recent.items() if n in self._long}
-        if sum(size.count for size in recent.values()) < LEAST_RECENT:
-            return False
-        line, now = _fit(self._long), _fit(recent)
-        if line.count < 1.5 * now.count:
-            return False
-        # Size by size against its own mean: a line that does not fit well is no change.
-        foretold = sum(
-            size.count * self._long[n].busy_ms / self._long[n].count for n, size in recent.items()
-        )
-        off = abs(now.mean_ms - foretold / now.count)
-        error = self._deviation(line) * math.sqrt(1.0 / now.count + 1.0 / line.count)
-        return off > CHANGED * foretold / now.count and off > CHANGED_ERRORS * error
+    def _change(self) -> float | None:
+        """By what factor executions take longer than they did; None: no such thing is certain."""
+        off = self._off(self._recent)
+        if off is None:
+            return None
+        ratio, count = off
+        line = _fit(self._long)
+        error = self._deviation(line) / line.mean_ms
+        error *= math.sqrt(1.0 / count + 1.0 / line.count)
+        if abs(ratio - 1.0) <= max(CHANGED, CHANGED_ERRORS * error):
+            return None
+        newest = self._off(self._newest)  # what came before the change is not among these
+        return ratio if newest is None else newest[0]
 
-    def _cv(self, line: _Line) -> float:
+    def _off(self, sizes: dict[int, _Size]) -> tuple[float, float] | None:
+        """Time taken against what the long memory says of the same sizes; and executions.
+
+        Size by size against its own mean: a line that does not fit well is no change.
+        """
+        taken = foretold = count = 0.0
+        for n, size in sizes.items():
+            known = self._long.get(n)
+            if known is not None and known.count >= 2.0 * size.count and known.busy_ms > 0.0:
+                taken += size.busy_ms
+                foretold += size.count * known.busy_ms / known.count
+                count += size.count
+        return None if count < LEAST_RECENT else (taken / foretold, count)
+
+    def _cv(self) -> float | None:
         if self._freedom < LEAST_FREEDOM:
-            return 0.0
-        return math.sqrt(self._squares / self._freedom) / line.mean_ms
+            return None
+        return math.sqrt(self._squares / self._freedom)
 
     def _deviation(self, line: _Line) -> float:
         """Of one execution, in ms."""
-        return line.mean_ms * max(LEAST_CV, self._cv(line))
+        cv = self._cv()
+        return line.mean_ms * (UNKNOWN_CV if cv is None else max(LEAST_CV, cv))
 
     def estimate(self) -> ServiceTime | None:
         """What is known; None: too few executions so far."""
@@ -170,7 +192,7 @@ class ServiceTimes:
         line = _fit(self._long)
         if line.mean_ms <= 0.0:
             return None
-        cv, deviation = self._cv(line), self._deviation(line)
+        cv, deviation = self._cv() or 0.0, self._deviation(line)
         off = self.largest - line.mean_n
         if off <= 0.0:
             error = deviation / math.sqrt(line.count) / line.mean_ms

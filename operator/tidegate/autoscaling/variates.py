@@ -68,9 +68,11 @@ def arrival_times(scv: float, count: int) -> list[float]:
 
     Args:
         scv: of the time between two, variance over the mean's square.
-        count: how many.
+        count: how many, at most `LONGEST`.
     """
-    return list(accumulate(unit_gammas(scv, _SEED, count)))
+    gaps = unit_gammas(scv)[:count]
+    scale = count / math.fsum(gaps)
+    return list(accumulate([gap * scale for gap in gaps]))
 
 
 def service_factors(cv: float) -> tuple[float, ...]:
