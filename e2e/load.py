@@ -12,13 +12,14 @@ ends with its caller, and by itself after its time limit.
 import asyncio
 import itertools
 import json
+import math
 import os
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
@@ -94,17 +95,44 @@ class Request:
         return self.due_s + self.took_s
 
 
+Course = Sequence[tuple[float, float]]
+"""Stretches of a load: so many seconds, at so many requests a second at their end.
+
+The rate goes from what it was to that in a straight line; the first stretch is even.
+"""
+
+
+def due_times(course: Course) -> Iterator[float]:
+    """When each request of a course is to leave, in seconds since it began."""
+    began, before, passed = 0.0, course[0][1], 0.0
+    number = 0
+    for seconds, rate_hz in course:
+        # The n-th request is due when the area under the rate reaches n.
+        slope = (rate_hz - before) / seconds
+        whole = seconds * (before + rate_hz) / 2
+        while number < passed + whole:
+            area = number - passed
+            if slope:
+                at = (math.sqrt(max(0.0, before * before + 2 * slope * area)) - before) / slope
+            else:
+                at = area / rate_hz
+            yield began + at
+            number += 1
+        began, before, passed = began + seconds, rate_hz, passed + whole
+
+
 async def open_loop(
     ask: Ask,
     *,
-    rate_hz: float,
-    seconds: float,
+    rate_hz: float = 0.0,
+    seconds: float = 0.0,
+    course: Course = (),
     in_flight: int = IN_FLIGHT,
     client: str = "",
     stop: asyncio.Event | None = None,
     record: Callable[[Request], None] | None = None,
 ) -> list[Request]:
-    """Send ``rate_hz x seconds`` requests, evenly spaced, and record every one.
+    """Send a course's requests, each when it is due, and record every one.
 
     It ends at the latest one request's time limit after the last was due.
 
@@ -112,6 +140,7 @@ async def open_loop(
         ask: sends one.
         rate_hz: requests a second.
         seconds: how long.
+        course: instead of these two.
         in_flight: how many may be unanswered at a time.
         client: its name in the records.
         stop: no request leaves once it is set.
@@ -120,7 +149,6 @@ async def open_loop(
     Returns:
         The requests in the order in which they were due.
     """
-    count = round(rate_hz * seconds)
     found: list[Request] = []
     running: set[asyncio.Task[None]] = set()
     began = time.perf_counter()
@@ -138,8 +166,7 @@ async def open_loop(
 
     # A group: an `ask` that raises ends the load instead of a request that nobody misses.
     async with asyncio.TaskGroup() as group:
-        for number in range(count):
-            due = number / rate_hz
+        for due in due_times(course or ((seconds, rate_hz),)):
             pause = due - (time.perf_counter() - began)
             # Also without a pause the others must get their turn.
             await asyncio.sleep(max(0.0, pause))
@@ -348,6 +375,7 @@ class Orders:
         http_clients: how many clients ask over HTTP, each with connections of its own.
         rate_hz: requests a second of each client.
         limit_s: the longest time it goes on.
+        course: of each client, instead of these two.
         host: the name to ask for at a gateway.
         expected: what the output `OUTPUT` must say; empty: anything.
         connections: of each client, as its target says.
@@ -361,6 +389,7 @@ class Orders:
     http_clients: int = 1
     rate_hz: float = 10.0
     limit_s: float = 300.0
+    course: Course = ()
     host: str = ""
     expected: str = ""
     connections: int = 1
@@ -504,6 +533,7 @@ async def _serve(orders: Orders) -> None:
                 target.ask,
                 rate_hz=orders.rate_hz,
                 seconds=orders.limit_s,
+                course=orders.course,
                 client=name,
                 stop=stop,
                 record=record,

@@ -1,12 +1,13 @@
 import asyncio
 import json
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from e2e.load import Load, Orders, Reply, Request, Summary, answers, open_loop
+from e2e.load import Load, Orders, Reply, Request, Summary, answers, due_times, open_loop
 
 
 async def test_every_request_is_recorded_once_and_in_order() -> None:
@@ -186,3 +187,15 @@ def test_a_load_ends_by_itself() -> None:
         load.await_more(1000)
     assert len(load.requests) == 10
     assert all("ClientConnectorError" in r.error for r in load.failures)
+
+
+def test_a_course_goes_from_rate_to_rate_in_straight_lines() -> None:
+    course = ((10.0, 20.0), (20.0, 200.0), (5.0, 200.0), (20.0, 20.0))
+    due = list(due_times(course))
+    assert due == sorted(due)
+    counts = Counter(int(at) for at in due)
+    assert [counts[second] for second in (0, 9, 10, 29, 31, 34, 54)] == pytest.approx(
+        [20, 20, 24.5, 195.5, 200, 200, 24.5], abs=1
+    )
+    assert len(due) == 200 + 2200 + 1000 + 2200
+    assert list(due_times(((2.0, 2.0),))) == [0.0, 0.5, 1.0, 1.5]
