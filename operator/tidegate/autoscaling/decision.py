@@ -171,7 +171,7 @@ def replicas(
         if fleet.waiting_for_gpu > 0:
             hold = Hold.WAITING_FOR_GPU
             why = (
-                f"{kept} kept: {_count(fleet.waiting_for_gpu)} of them found no GPU, "
+                f"{kept} kept: {fleet.waiting_for_gpu} of them found no GPU, "
                 "so no more are asked for"
             )
         else:

@@ -63,7 +63,8 @@ def test_one_size_only_batching_is_not_relied_on() -> None:
         learned.look({1: 50}, 8, 6, noise=False)
     known = learned.known()
     assert not known.sure
-    assert (known.alpha_ms, known.beta_ms) == (0.0, pytest.approx(14.0))
+    assert known.alpha_ms == 0.0
+    assert known.beta_ms == pytest.approx(14.0)
 
 
 def test_a_short_reach_is_believed_in_part() -> None:
