@@ -447,10 +447,11 @@ def load(
     address = url or str((document.get("status") or {}).get("url") or "")
     if not address:
         raise Trouble(f"{name} has no address yet", "give one: --url")
-    reached = inference.Address(address, host)
+    opened = [inference.Address(address, host)]
     try:
-        said = inference.metadata(reached, served)
+        said = inference.metadata(opened[0], served)
     except Trouble as error:
+        opened[0].close()
         raise Trouble(
             error.message,
             f"from here: kubectl -n {space} port-forward service/{name} 8000, and "
@@ -467,6 +468,7 @@ def load(
 
     def asker() -> "loading.Asker":
         to = inference.Address(address, host)
+        opened.append(to)
 
         def send(number: int) -> tuple[str, bool]:
             request = requests[number % len(requests)]
@@ -480,12 +482,17 @@ def load(
 
         return send
 
-    for number in range(len(requests)):  # warm, and outside of the measurement
-        if (why := asker()(number)[0]) != "":
-            raise Trouble(f"{requests[number].key}: {why}", "mend that before measuring")
-    found = loading.Summary.of(
-        loading.run(asker, rate_per_s=rate, seconds=length_s, in_flight=in_flight)
-    )
+    warm = asker()
+    try:
+        for number in range(len(requests)):  # outside of the measurement
+            if (why := warm(number)[0]) != "":
+                raise Trouble(f"{requests[number].key}: {why}", "mend that before measuring")
+        found = loading.Summary.of(
+            loading.run(asker, rate_per_s=rate, seconds=length_s, in_flight=in_flight)
+        )
+    finally:
+        for connection in opened:
+            connection.close()
     if output is Output.NAME:
         typer.echo(name)
     elif output is not None:
