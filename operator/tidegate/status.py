@@ -442,9 +442,10 @@ def scaling(deployment: Object, scale: Replicas, now: datetime) -> ScalingStatus
     old = (deployment.get("status") or {}).get("scaling") or {}
     before = ScalingStatus.model_validate(old) if old else None
     raised, lowered = (before.raised, before.lowered) if before is not None else (None, None)
-    if fleet.desired and decision.desired > fleet.desired:
+    # Against the last status, not the pods: what is written last is what was last told.
+    if before is not None and decision.desired > before.desired:
         raised = timestamp(now)
-    elif decision.desired < fleet.desired:
+    elif before is not None and decision.desired < before.desired:
         lowered = timestamp(now)
     demand = decision.demand
     found = ScalingStatus(
