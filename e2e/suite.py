@@ -67,6 +67,7 @@ def contract(progress: Progress) -> None:
 
 def integration(progress: Progress) -> None:
     """Tests against real servers as plain processes: Triton, Envoy, S3, registries."""
+    preflight.for_browser(progress)
     command = [PYTHON, "-m", "pytest", "-q", "tests/integration", "-m", "not clouds"]
     _call(progress, "integration tests", command)
 
@@ -86,6 +87,7 @@ def cluster(progress: Progress) -> None:
 
 def e2e(progress: Progress) -> None:
     """End-to-end tests without the slow ones."""
+    preflight.for_browser(progress)
     _call(
         progress, "end-to-end tests", [PYTHON, "-m", "pytest", "-q", "-m", "not slow", "e2e/tests"]
     )
@@ -93,6 +95,7 @@ def e2e(progress: Progress) -> None:
 
 def e2e_full(progress: Progress) -> None:
     """All end-to-end tests."""
+    preflight.for_browser(progress)
     _call(progress, "end-to-end tests, all", [PYTHON, "-m", "pytest", "-q", "e2e/tests"])
 
 

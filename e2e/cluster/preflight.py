@@ -34,6 +34,9 @@ NODE_TOOLS = {
 }
 """For a node of one's own."""
 
+BROWSER_TOOLS = {"chromium": "chromium"}
+"""For the dashboard's tests."""
+
 CLUSTER_TOOLS = {**CONTROL_PLANE_TOOLS, **NODE_TOOLS, **IMAGE_TOOLS}
 
 MINIMUM_GO = (1, 26)
@@ -209,6 +212,16 @@ def for_control_plane(progress: Progress) -> None:
     """
     _install(missing_packages(CONTROL_PLANE_TOOLS), progress)
     _require([*_tools(CONTROL_PLANE_TOOLS), *_go()])
+
+
+def for_browser(progress: Progress) -> None:
+    """Install the browser that the dashboard's tests drive.
+
+    Raises:
+        Unfit: it is still missing.
+    """
+    _install(missing_packages(BROWSER_TOOLS), progress)
+    _require(_tools(BROWSER_TOOLS))
 
 
 def for_build(progress: Progress) -> None:
