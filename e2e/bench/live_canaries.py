@@ -123,7 +123,7 @@ class _PlayedPod(asyncio.Protocol):
 
 def play_pods(ports: "multiprocessing.Queue[dict[str, int]]") -> None:
     """Be all pods, until ended: those of one revision on one port of every loopback address."""
-    _many_files()
+    many_files()
 
     async def serve() -> None:
         loop, began, found = asyncio.get_running_loop(), time.monotonic(), {}
@@ -140,7 +140,7 @@ def play_pods(ports: "multiprocessing.Queue[dict[str, int]]") -> None:
     asyncio.run(serve())
 
 
-def _many_files() -> None:
+def many_files() -> None:
     """One connection to each pod."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -251,7 +251,7 @@ def main() -> int:
         f"looked at every {INTERVAL_S:g} s if there is time",
     )
     report.await_quiet(given.patience)
-    _many_files()
+    many_files()
     # On a busy machine pods seem silent for a while; the facts tell of it.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     context = multiprocessing.get_context("spawn")
