@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,7 @@ def pod(
     ready: bool = True,
     triton_arguments: tuple[str, ...] = (),
     exit_timeout_s: int = 30,
+    change: Callable[[dict[str, Any]], None] = lambda config: None,
     **sidecar: Any,
 ) -> Iterator[Pod]:
     """A pod's processes over a model repository; both are stopped at the end.
@@ -107,6 +108,7 @@ def pod(
         ready: wait until the models are ready; False: until the server answers at all.
         triton_arguments: appended to Triton's command line.
         exit_timeout_s: Triton's own.
+        change: is given Envoy's configuration, to try another one.
         sidecar: arguments of `envoy_config`, such as ``latency_target_ms``.
 
     Raises:
@@ -122,6 +124,7 @@ def pod(
         config = envoy_config(
             ports=ports, listen_address="127.0.0.1", drain_folder=str(folder), **sidecar
         )
+        change(config)
         config_path = folder / "envoy.yaml"
         config_path.write_text(render(config))
         triton = stack.enter_context(
