@@ -333,6 +333,107 @@ def logs(
             typer.echo("no failed requests in these logs", err=True)
 
 
+@app.command(rich_help_panel=LOOK)
+def dashboard(
+    port: Annotated[int, typer.Option(help="Of this machine.", min=1, max=65535)] = 8090,
+    only_print: Annotated[bool, typer.Option("--print", help="Only say how.")] = False,
+    namespace: Annotated[
+        str | None, typer.Option("-n", "--namespace", help="The chart's; else tidegate-system.")
+    ] = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Open the web dashboard on this machine, by a port-forward of kubectl's, until Ctrl-C."""
+    from tidegate.cli import forwarding
+    from tidegate.cli.common import before
+
+    space = namespace or before.namespace or forwarding.NAMESPACE
+    with connected(space, context, kubeconfig) as (client, _):
+        found = forwarding.find(client, space)
+    command = found.command(
+        port, context=context or before.context, kubeconfig=kubeconfig or before.kubeconfig
+    )
+    if only_print:
+        typer.echo(" ".join(command))
+        return
+    typer.echo(f"{found.address(port)}  sign in with a token, such as that of", err=True)
+    typer.echo("kubectl create token NAME --namespace NAMESPACE  (Ctrl-C ends this)", err=True)
+    raise typer.Exit(forwarding.forward(command))
+
+
+@app.command(rich_help_panel=LOOK)
+def simulate(
+    spec: Annotated[Path, typer.Option("--spec", "-f", help="ModelDeployment, as YAML.")],
+    trace: Annotated[
+        Path, typer.Option(help="CSV: a time for each request, or counts for each interval.")
+    ],
+    service_time: Annotated[
+        str,
+        typer.Option(
+            help="How long a batch of n takes, in ms, such as 8+6n; else as measured, from the "
+            "status in --spec (kubectl get mdep NAME -o yaml)."
+        ),
+    ] = "",
+    variation: Annotated[
+        float, typer.Option(help="Of that time: standard deviation over mean.", min=0.0, max=2.0)
+    ] = 0.1,
+    cold_start: Annotated[str, typer.Option(help="Until a new pod serves.")] = "60s",
+    column: Annotated[str, typer.Option(help="Of the trace: name, or number from 1.")] = "",
+    interval: Annotated[str, typer.Option(help="Of each row of counts without a time.")] = "60s",
+    times: Annotated[float, typer.Option(help="So many times the requests.", min=0.001)] = 1.0,
+    gpu_price: Annotated[
+        float | None, typer.Option(help="Of one GPU for an hour: shows the cost.", min=0.0)
+    ] = None,
+    hpa_utilization: Annotated[
+        float | None, typer.Option(help="Also an HPA that keeps GPUs so busy, in %.")
+    ] = None,
+    hpa_latency: Annotated[
+        float | None, typer.Option(help="Also an HPA that keeps the SLO's quantile at so many ms.")
+    ] = None,
+    keda_rps: Annotated[
+        float | None, typer.Option(help="Also KEDA, with so many requests a second for a pod.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of all that is random.")] = 1,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw it into this PNG (needs matplotlib).")
+    ] = None,
+    output: Annotated[Structured | None, typer.Option("-o", "--output", help="As JSON.")] = None,
+) -> None:
+    """Play a load curve against a spec: requests in time, GPU hours, cost, replicas.
+
+    The code that scales in the cluster decides here, too. No cluster is needed.
+    """
+    from tidegate.cli import simulated, simulating
+
+    document = simulating.read_manifest(spec)
+    wanted = simulating.wanted_of(
+        document,
+        simulating.read_spec(document, spec),
+        simulating.read_service_time(service_time, document),
+        simulating.read_load(trace, column, _length("--interval", interval), times, seed),
+        cold_start_s=_length("--cold-start", cold_start),
+        seed=seed,
+        cv=variation,
+        gpu_price=gpu_price,
+    )
+    compared = simulating.laws(
+        wanted,
+        simulating.server_of(wanted),
+        hpa_utilization=hpa_utilization,
+        hpa_latency_ms=hpa_latency,
+        keda_rps=keda_rps,
+    )
+    results = simulating.play(wanted, compared)
+    if picture is not None:
+        simulated.draw(wanted, results, picture)
+    if output is not None:
+        import json
+
+        typer.echo(json.dumps(simulated.document_of(wanted, results), indent=2))
+    else:
+        typer.echo(simulated.text_of(wanted, results))
+
+
 # Decide.
 
 
