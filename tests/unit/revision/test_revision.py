@@ -78,6 +78,18 @@ def test_what_shapes_pods_is_another_revision(other: dict[str, Any]) -> None:
     assert len(hashes) == 2
 
 
+def test_newer_fields_at_their_defaults_leave_a_revision_its_name() -> None:
+    """As the API server fills them in for a manifest that was written before they existed."""
+    filled = {"preferredSizes": [4, 8], "timeoutAction": "Reject", "priorities": []}
+    spec, before = GOLDEN[-1]
+    config = {**spec["model"]["config"], "dynamicBatching": filled}
+    now = parse({**spec, "model": {**spec["model"], "config": config}})
+    assert revision_hash(pod_shape(now)) == before
+    queued = {**filled, "queueTimeout": "1s"}
+    other = parse({"model": {**S3, "config": {**config, "dynamicBatching": queued}}})
+    assert revision_hash(pod_shape(other)) != before
+
+
 def test_changed_bytes_behind_one_address_are_another_revision() -> None:
     shape = pod_shape(parse({"model": S3}))
     assert len({revision_hash(shape, d) for d in (None, "sha256:a", "sha256:b")}) == 3
