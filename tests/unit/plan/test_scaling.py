@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.plan.world import World, pending_for_gpu
@@ -224,7 +224,8 @@ def test_what_clients_got_stands_beside_what_they_were_promised() -> None:
     assert [a for a in found.plan().actions if isinstance(a, Scale | Event)] == []
 
 
-@given(st.lists(st.floats(0.0, 2000.0), min_size=1, max_size=8), st.integers(1, 4))
+@settings(max_examples=20)
+@given(st.lists(st.floats(0.0, 2000.0), min_size=1, max_size=4), st.integers(1, 4))
 def test_any_course_of_the_load_stays_within_the_bounds_and_comes_to_rest(
     rates: list[float], least: int
 ) -> None:
