@@ -72,9 +72,11 @@ class Capacities:
 
     Args:
         budget: batches played between two refills; one is about 0.5 microseconds.
+        fine: arrivals of a run for an exact answer.
     """
 
-    def __init__(self, budget: int = BUDGET) -> None:
+    def __init__(self, budget: int = BUDGET, *, fine: int = FINE) -> None:
+        self._fine = fine
         self._budget = self._left = budget
         self._families: dict[tuple[Pod, float], int] = {}
         self._shapes: list[tuple[Pod, float]] = []
@@ -195,7 +197,7 @@ class Capacities:
             pod,
             quantile,
             _target(pod, quantile, point[2]),
-            arrivals=FINE,
+            arrivals=self._fine,
             guess=near * pod.throughput,
         )
         self._left -= worked.batches
@@ -212,9 +214,11 @@ class Capacities:
             return None
         pod, quantile = self._pod(point)
         load = max(0.2 / LOAD_CELLS, point[2] / LOAD_CELLS)
-        value = math.log(latency_quantile(pod, load * pod.throughput, quantile, arrivals=FINE))
+        value = math.log(
+            latency_quantile(pod, load * pod.throughput, quantile, arrivals=self._fine)
+        )
         # Fewer batches than arrivals, but each latency is kept and sorted.
-        self._left -= FINE
+        self._left -= self._fine
         if len(self._expected) >= KEPT:
             del self._expected[next(iter(self._expected))]
         self._expected[point] = value

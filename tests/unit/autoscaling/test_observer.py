@@ -18,7 +18,7 @@ from tidegate.resources.sidecar import TrafficClass
 
 MODEL = ServerModel(max_batch=8, target_ms=100.0)
 TICK_S = 5.0
-SHARED = Capacities(10**9)
+SHARED = Capacities(10**9, fine=5000)
 """Worked out once for all tests."""
 
 
