@@ -53,7 +53,8 @@ def network_policy(
     ]
     internal = [
         *([INTERNAL_PORT] if True in sidecars else []),
-        *([TRITON_METRICS_PORT] if False in sidecars else []),
+        # Its statistics, and why a model did not load, are Triton's to tell.
+        *([TRITON_HTTP_PORT, TRITON_METRICS_PORT] if False in sidecars else []),
     ]
     platform_namespaces = sorted({platform.operator_namespace, *platform.metrics_namespaces})
     clients: dict[str, Any] = {"ports": _ports(serving)}

@@ -80,6 +80,7 @@ def test_egress_reaches_dns_the_api_server_prometheus_and_models_only() -> None:
     assert [p["port"] for p in dns["ports"]] == [53, 53]
     assert [p["port"] for p in api["ports"]] == [6443]
     assert prometheus == {"ports": [{"port": 9091, "protocol": "TCP"}]}
+    assert [p["port"] for p in models["ports"]] == [9091, 8000, 8002]
     assert models["to"][0]["podSelector"]["matchLabels"] == {MANAGED_BY_LABEL: MANAGED_BY}
 
 

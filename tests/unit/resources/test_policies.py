@@ -23,8 +23,8 @@ def policy(traffic: dict[str, Any], sidecars: set[bool]) -> list[dict[str, Any]]
     ("sidecars", "serving", "internal"),
     [
         ({True}, [8080, 8081], [9091]),
-        ({False}, [8000, 8001], [8002]),
-        ({True, False}, [8080, 8081, 8000, 8001], [9091, 8002]),
+        ({False}, [8000, 8001], [8000, 8002]),
+        ({True, False}, [8080, 8081, 8000, 8001], [9091, 8000, 8002]),
     ],
 )
 def test_ports_follow_the_pods_that_there_are(
