@@ -76,6 +76,14 @@ PROGRAMS = {
             # Without the cloud SDKs of all the other ways to find targets.
             tags=("remove_all_sd", "enable_kubernetes_sd"),
         ),
+        Program(
+            "promtool",
+            "promtool",
+            "github.com/prometheus/prometheus/cmd/promtool",
+            tags=("remove_all_sd",),
+        ),
+        Program("argocd-lua", "argocd-lua"),
+        Program("kstatus", "kstatus"),
         Program("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok"),
         Program("registry", "registry"),
         Program("fake-gcs", "fake-gcs", "github.com/fsouza/fake-gcs-server"),
@@ -84,7 +92,9 @@ PROGRAMS = {
 }
 """In the order in which a cold machine should build them: contract tests need the first."""
 
-ON_DEMAND = frozenset({"contour", "fake-gcs", "kwok", "registry"})
+ON_DEMAND = frozenset(
+    {"argocd-lua", "contour", "fake-gcs", "kstatus", "kwok", "promtool", "registry"}
+)
 """Built only when asked for by name."""
 
 
