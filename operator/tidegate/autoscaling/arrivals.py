@@ -163,6 +163,9 @@ class Arrivals:
             return 1.0
         one = sum(tick.squares for tick in self._ticks) / foretold
         self._one = max(1.0, one)
+        # Less one standard error: chance, times the number of pods, must not pass for bursts.
+        # (Each count is in two differences, so each pair tells less: 3 instead of 2.)
+        one = max(1.0, one * (1.0 - math.sqrt(3.0 / pairs)))
         pods = sum(tick.pods * tick.seconds for tick in self._ticks)
         pods /= sum(tick.seconds for tick in self._ticks)
         return min(MOST_DISPERSION, max(1.0, 1.0 + (one - 1.0) * max(1.0, pods)))

@@ -18,7 +18,8 @@ from tidegate.autoscaling.capacity import (
     Pod,
     capacity,
     idle_quantile,
-    latency_quantile,
+    latencies_at,
+    quantile_of,
 )
 
 BUDGET: Final = 1_000_000
@@ -34,6 +35,8 @@ SLACK_STEP: Final = math.log(1.15)
 """Width of a cell of the logarithm of (target / idle latency - 1)."""
 MOST_SLACK: Final = 60.0
 """More is no more capacity."""
+SLOWER: Final = (0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
+"""Shares of slower requests at which a run's latencies are remembered."""
 LOAD_CELLS: Final = 25
 """Cells of the load, 0 to 1, for the latency that the model expects."""
 SCVS: Final = (1.0, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0)
@@ -81,7 +84,7 @@ class Capacities:
         self._families: dict[tuple[Pod, float], int] = {}
         self._shapes: list[tuple[Pod, float]] = []
         self._held: dict[_Point, _Known] = {}
-        self._expected: dict[_Point, float] = {}
+        self._expected: dict[_Point, tuple[float, ...]] = {}
         self._inexact: dict[_Point, None] = {}
 
     @property
@@ -135,7 +138,7 @@ class Capacities:
 
         Args:
             pod: any unit of time.
-            quantile: of the objective.
+            quantile: 0.7 to 0.999; others are taken as the nearer of these.
             rate: requests per unit of time.
 
         Returns:
@@ -144,11 +147,18 @@ class Capacities:
         load = rate / pod.throughput
         if not 0.0 <= load <= 1.0 - 2.0 / LOAD_CELLS:
             return None
-        family, share = self._family(pod, quantile)
+        family, share = self._family(pod, 0.0)
+        slower = min(SLOWER[0], max(SLOWER[-1], 1.0 - quantile))
+        place = next(i for i, each in enumerate(SLOWER) if each <= slower * (1.0 + 1e-9))
+        place = max(1, place)
+        before, after = SLOWER[place - 1], SLOWER[place]
+        part = math.log(before / slower) / math.log(before / after)
 
         def value(point: _Point) -> float | None:
-            known = self._expected.get(point)
-            return self._new_expected(point) if known is None else known
+            known = self._expected.get(point) or self._new_expected(point)
+            if known is None:
+                return None
+            return known[place - 1] * (1.0 - part) + known[place] * part
 
         found = _between(family, share, load * LOAD_CELLS, value)
         return None if found is None else math.exp(found) * pod.time_of(pod.batch)
@@ -209,20 +219,20 @@ class Capacities:
         self._held[point] = known
         return known
 
-    def _new_expected(self, point: _Point) -> float | None:
+    def _new_expected(self, point: _Point) -> tuple[float, ...] | None:
+        """Logarithms of the latencies that the shares `SLOWER` exceed."""
         if self._left <= 0:
             return None
-        pod, quantile = self._pod(point)
+        pod, _ = self._pod(point)
         load = max(0.2 / LOAD_CELLS, point[2] / LOAD_CELLS)
-        value = math.log(
-            latency_quantile(pod, load * pod.throughput, quantile, arrivals=self._fine)
-        )
+        latencies = latencies_at(pod, load * pod.throughput, arrivals=self._fine)
+        values = tuple(math.log(quantile_of(latencies, 1.0 - slower)) for slower in SLOWER)
         # Fewer batches than arrivals, but each latency is kept and sorted.
         self._left -= self._fine
         if len(self._expected) >= KEPT:
             del self._expected[next(iter(self._expected))]
-        self._expected[point] = value
-        return value
+        self._expected[point] = values
+        return values
 
 
 def on_grid(pod: Pod) -> Pod:

@@ -12,6 +12,7 @@ them.
 
 import math
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from heapq import heapreplace
@@ -268,12 +269,23 @@ def _gather(pod: Pod, times: list[float], i: int, n: int, start: float) -> tuple
     return bisect_right(times, until, i + 1, min(i + pod.batch, end)) - i, until, gone
 
 
-def latency_quantile(pod: Pod, rate: float, quantile: float, *, arrivals: int = FINE) -> float:
-    """The quantile of the latency of answered requests at this rate."""
+def latencies_at(pod: Pod, rate: float, *, arrivals: int = FINE) -> list[float]:
+    """Latencies of answered requests at this rate, ascending."""
     latencies: list[float] = []
     run(pod, rate, math.inf, arrivals=arrivals, latencies=latencies)
     latencies.sort()
-    return latencies[min(len(latencies) - 1, math.ceil(quantile * len(latencies)) - 1)]
+    return latencies
+
+
+def quantile_of(ascending: Sequence[float], quantile: float) -> float:
+    """The smallest value that at least this share of them does not exceed."""
+    place = math.ceil(quantile * len(ascending) - 1e-9)
+    return ascending[min(len(ascending), max(1, place)) - 1]
+
+
+def latency_quantile(pod: Pod, rate: float, quantile: float, *, arrivals: int = FINE) -> float:
+    """The quantile of the latency of answered requests at this rate."""
+    return quantile_of(latencies_at(pod, rate, arrivals=arrivals), quantile)
 
 
 def idle_quantile(pod: Pod, quantile: float) -> float:
@@ -287,8 +299,7 @@ def idle_quantile(pod: Pod, quantile: float) -> float:
 
 @lru_cache(maxsize=256)
 def _factor_quantile(cv: float, quantile: float) -> float:
-    factors = sorted(service_factors(cv))
-    return factors[min(len(factors) - 1, math.ceil(quantile * len(factors)) - 1)]
+    return quantile_of(sorted(service_factors(cv)), quantile)
 
 
 @dataclass(frozen=True)

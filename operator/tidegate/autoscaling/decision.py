@@ -14,7 +14,7 @@ from enum import StrEnum
 from tidegate.api.spec import Spec
 from tidegate.autoscaling.demand import Demand
 from tidegate.autoscaling.explanation import number, required
-from tidegate.autoscaling.observer import required_for
+from tidegate.autoscaling.observer import draining_replicas, load_replicas
 from tidegate.autoscaling.server import LAW, Law
 
 AUTO = "Auto"
@@ -142,24 +142,27 @@ def replicas(
         return Decision(
             kept, None, None, 0, Hold.NO_TARGET, text, demand.arrivals_per_s, None, demand
         )
+    # No sooner than those that start can help: until then they would be asked for again.
+    drain_s = max(law.drain_s, fleet.cold_start_s or 0.0)
     blind = _blind(demand, now_s, law)
     if blind:
-        return _without_metrics(bounds, kept, demand, blind)
+        return _without_metrics(bounds, kept, demand, drain_s, blind)
     arrivals = demand.arrivals_per_s
     if expected_per_s is not None and math.isfinite(expected_per_s):
         arrivals = max(arrivals, expected_per_s)
-    needed = required_for(demand, arrivals, law)
-    if needed is None:
+    load = load_replicas(demand, arrivals, law)
+    if load is None:
         text = (
             f"{_count(kept)} kept: what one pod holds is not known yet "
             "(Triton's batch statistics tell it, once requests were served)"
         )
         return Decision(kept, None, None, 0, Hold.CAPACITY_UNKNOWN, text, arrivals, None, demand)
-    needed = max(1, needed)
+    draining = draining_replicas(demand, arrivals, drain_s)
+    needed = max(1, load, draining)
     spare = _spare(bounds, fleet, demand, needed, arrivals, law)
     wanted = needed + spare
     aim = bounds.clamp(wanted)
-    sentence = required(demand, wanted, arrivals)
+    sentence = required(demand, wanted, arrivals, draining)
     limit = None
     if aim < wanted:
         limit, sentence = Hold.AT_MAXIMUM, f"{sentence}; maxReplicas is {bounds.most}"
@@ -207,9 +210,12 @@ def _blind(demand: Demand, now_s: float, law: Law) -> str:
     return ""
 
 
-def _without_metrics(bounds: Bounds, kept: int, demand: Demand, why: str) -> Decision:
+def _without_metrics(
+    bounds: Bounds, kept: int, demand: Demand, drain_s: float, why: str
+) -> Decision:
     """Up on requests that wait, if some pods still tell of them; never down."""
-    desired = bounds.clamp(max(kept, demand.backlog_replicas))
+    draining = draining_replicas(demand, demand.arrivals_per_s, drain_s)
+    desired = bounds.clamp(max(kept, draining))
     if desired > kept:
         text = f"{_count(desired)}: {number(demand.pending)} requests wait, though {why}"
     else:

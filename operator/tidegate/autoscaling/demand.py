@@ -66,15 +66,15 @@ class Demand:
         target_ms: of the objective; None: there is none.
         quantile: of the objective.
         pending: requests that were not answered yet.
-        backlog_replicas: replicas that drain what has piled up; 0: nothing has.
+        backlog: of them, what has piled up: more than pods that keep the objective hold.
         measured_ms: the objective's quantile as measured over the last 60 s; None: too few.
         slow_share: of the requests of the last 60 s, slower than the target; None: too few.
         timed: requests behind these two.
         model_ms: the quantile by the capacity model at the present load; None: unknown.
         feedback: logarithm of what latency turned out to be against the model.
-        required_replicas: that the load needs, without spare ones; None: unknown.
-        required_max: the highest of the last 300 s that the load alone, without what had piled up,
-            needed; None: unknown.
+        required_replicas: that the load needs, without spare ones and whatever has piled up; None:
+            unknown.
+        required_max: the highest of the last 300 s; None: unknown.
         history_s: for how long required_replicas has been known without a gap.
         growth: by how much the load grew in so many seconds, at worst with few exceptions:
             pairs (seconds, factor), ascending; empty: not known yet.
@@ -103,7 +103,7 @@ class Demand:
     target_ms: float | None = None
     quantile: float = 0.99
     pending: float = 0.0
-    backlog_replicas: int = 0
+    backlog: float = 0.0
     measured_ms: float | None = None
     slow_share: float | None = None
     timed: int = 0

@@ -49,13 +49,14 @@ def service(demand: Demand) -> str:
     return f"service time taken as {text}: too few batch sizes seen to be sure"
 
 
-def required(demand: Demand, count: int, arrivals_per_s: float) -> str:
+def required(demand: Demand, count: int, arrivals_per_s: float, draining: int = 0) -> str:
     """The whole sentence, without what keeps the number from being acted on.
 
     Args:
         demand: what was measured.
         count: replicas that come of it, spare ones included, bounds not.
         arrivals_per_s: that were decided by: measured, or expected.
+        draining: replicas that also drain what has piled up; 0: nothing has.
     """
     replicas = "1 replica" if count == 1 else f"{count} replicas"
     word = "arriving" if arrivals_per_s <= demand.arrivals_per_s else "to come"
@@ -65,11 +66,9 @@ def required(demand: Demand, count: int, arrivals_per_s: float) -> str:
     ]
     assert demand.capacity_per_pod is not None
     load = max(1, math.ceil(arrivals_per_s / demand.capacity_per_pod - 1e-9))
-    if demand.backlog_replicas > load:
-        parts.append(
-            f"{demand.backlog_replicas} drain the {number(demand.pending)} requests that wait"
-        )
-        load = demand.backlog_replicas
+    if draining > load:
+        parts.append(f"{draining} drain the {number(demand.backlog)} requests that piled up")
+        load = draining
     if count > load:
         more = count - load
         parts.append(f"{_WORDS[more] if more < len(_WORDS) else more} more as headroom")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tidegate.autoscaling.arrivals import Arrivals, Growth, higher_of
-from tidegate.autoscaling.capacities import Capacities, on_grid
+from tidegate.autoscaling.capacities import SLOWER, Capacities, on_grid
 from tidegate.autoscaling.capacity import Pod, idle_quantile, pod_of
 from tidegate.autoscaling.counters import PodCounters
 from tidegate.autoscaling.demand import Demand, ServiceTime, Source
@@ -28,6 +28,10 @@ MOST_CACHED: Final = 0.05
 """Feedback learns while hardly anything comes from the response cache."""
 LEAST_ANSWERS: Final = 20
 """Answers without which no latency is told."""
+LEAST_SLOW: Final = 8.0
+"""Requests slower than an edge without which it is not compared with the model ..."""
+MOST_DISTANCE: Final = math.log(5.0)
+"""... and by what factor their share may differ from the objective's."""
 LEAST_ROOM: Final = 1.05
 """Feedback never aims lower than this above the latency of an idle pod."""
 LEAST_SHARE: Final = 0.02
@@ -82,6 +86,8 @@ class Observer:
         self._required_since_s: float | None = None
         self._shares: tuple[float, float] | None = None
         self._feedback = 0.0
+        self._seen: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+        self._troubled_s = -math.inf
         self._newest_s = -math.inf
         self._at_s: float | None = None
         self._since_s: float | None = None
@@ -202,6 +208,7 @@ class Observer:
         )
         demand = self._with_mix(self._with_latency(demand))
         demand = self._with_capacity(demand)
+        demand = replace(demand, backlog=self._backlog(demand))
         if fresh:
             self._growth.add(at_s, demand.arrivals_per_s, long_per_s, dispersion)
             demand = self._with_feedback(demand, steady=arrivals.steady(law.long_s))
@@ -215,6 +222,7 @@ class Observer:
         old = replace(self._demand, at_s=at_s, ready_pods=len(ready), age_s=age_s)
         # Whatever was read, no rate came of it.
         old = replace(old, coverage=0.0, pending=self._pending())
+        old = replace(old, backlog=self._backlog(old))
         return self._with_required(old, fresh=False)
 
     def _coverage(self, at_s: float, ready: frozenset[str], source: Source) -> tuple[float, float]:
@@ -252,6 +260,7 @@ class Observer:
         slow = None
         if demand.target_ms is not None:
             slow = share_slower(edges, faster, timed, demand.target_ms)
+        self._seen = (edges, tuple(faster))
         measured = quantile_ms(edges, faster, timed, demand.quantile)
         return replace(demand, timed=timed, measured_ms=measured, slow_share=slow)
 
@@ -326,12 +335,15 @@ class Observer:
         )
 
     def _with_feedback(self, demand: Demand, *, steady: bool) -> Demand:
-        """Compare the measured quantile with the model's, and remember by how much it is off."""
+        """Compare measured latency with the model's, and remember by how much it is off."""
         law = self._law
+        if demand.backlog > 0.0 or self._times.changed:
+            self._troubled_s = demand.at_s
+        demand = replace(demand, feedback=self._feedback)
         service, capacity = demand.service, demand.capacity_per_pod
         target_ms, measured_ms = demand.target_ms, demand.measured_ms
         if service is None or capacity is None or target_ms is None or measured_ms is None:
-            return replace(demand, feedback=self._feedback)
+            return demand
         per_pod = demand.long_per_s / max(1, demand.ready_pods)
         if (
             not steady
@@ -339,28 +351,51 @@ class Observer:
             or not demand.exact
             or demand.timed < law.feedback_samples
             or demand.cached_share > MOST_CACHED
+            # Until what was slow then has left the window.
+            or demand.at_s - self._troubled_s <= 1.5 * law.long_s
             or abs(demand.short_per_s - demand.long_per_s) > STEADY * demand.long_per_s
             or (per_pod < NEAR_LIMIT * capacity and measured_ms < NEAR_TARGET * target_ms)
         ):
-            return replace(demand, feedback=self._feedback)
-        pod = self._pod(demand, service)
-        model_ms = self._capacities.expected_latency(pod, demand.quantile, per_pod / 1000.0)
-        if model_ms is not None:
-            off = math.log(measured_ms / model_ms) - self._feedback
-            self._feedback = min(
-                law.feedback_most,
-                max(law.feedback_least, self._feedback + law.feedback_gain * off),
-            )
+            return demand
+        pod, rate = self._pod(demand, service), per_pod / 1000.0
+        model_ms = self._capacities.expected_latency(pod, demand.quantile, rate)
+        off = self._off(pod, rate, model_ms, demand)
+        if off is not None:
+            step = law.feedback_gain * (off - self._feedback)
+            self._feedback = min(law.feedback_most, max(law.feedback_least, self._feedback + step))
         return replace(demand, feedback=self._feedback, model_ms=model_ms)
+
+    def _off(self, pod: Pod, rate: float, model_ms: float | None, demand: Demand) -> float | None:
+        """Logarithm of measured over modelled latency; None: cannot be told.
+
+        At an edge of the buckets, where nothing is interpolated: the one whose share of slower
+        requests is nearest to the objective's, if it was seen often enough. Where there is none,
+        all that is known is the two edges between which the quantile lies.
+        """
+        timed, wanted = demand.timed, 1.0 - demand.quantile
+        best: tuple[float, int, float] | None = None
+        low_ms, high_ms = 0.0, math.inf
+        for edge, faster in zip(*self._seen, strict=True):
+            slower = 1.0 - faster / timed
+            if slower > wanted:
+                low_ms = float(edge)
+            elif high_ms == math.inf:
+                high_ms = float(edge)
+            if slower * timed >= LEAST_SLOW and SLOWER[-1] <= slower <= SLOWER[0]:
+                distance = abs(math.log(slower / wanted))
+                if distance <= MOST_DISTANCE and (best is None or distance < best[0]):
+                    best = (distance, edge, slower)
+        if best is not None:
+            expected = self._capacities.expected_latency(pod, 1.0 - best[2], rate)
+            return None if expected is None else math.log(best[1] / expected)
+        if model_ms is None:
+            return None
+        return math.log(min(high_ms, max(low_ms, model_ms)) / model_ms)
 
     def _with_required(self, demand: Demand, *, fresh: bool) -> Demand:
         law, at_s = self._law, demand.at_s
-        demand = replace(
-            demand,
-            backlog_replicas=_backlog_replicas(demand, law, self.model),
-            growth=self._growth.known,
-        )
-        required = required_for(demand, demand.arrivals_per_s, law)
+        demand = replace(demand, growth=self._growth.known)
+        required = load_replicas(demand, demand.arrivals_per_s, law)
         if not fresh or required is None:
             # A gap: what the load needed in it is not known, so the history begins anew.
             self._required.clear()
@@ -368,12 +403,10 @@ class Observer:
             return replace(demand, required_replicas=required, required_max=required, history_s=0.0)
         if self._required_since_s is None:
             self._required_since_s = at_s
-        # A backlog is gone once it is drained: it is no load to be ready for.
-        load = load_replicas(demand, demand.arrivals_per_s, law) or 0
         recent = self._required
-        while recent and recent[-1][1] <= load:
+        while recent and recent[-1][1] <= required:
             recent.pop()
-        recent.append((at_s, load))
+        recent.append((at_s, required))
         while recent[0][0] < at_s - law.stabilisation_s:
             recent.popleft()
         return replace(
@@ -383,35 +416,39 @@ class Observer:
             history_s=at_s - self._required_since_s,
         )
 
-
-def _backlog_replicas(demand: Demand, law: Law, model: ServerModel) -> int:
-    """Replicas that also drain what has piled up; 0: nothing has."""
-    throughput, capacity = demand.throughput_per_pod, demand.capacity_per_pod
-    if throughput is None or demand.target_ms is None:
-        return 0
-    # Little: more in one pod than this, and the mean latency is above the target.
-    usual = (capacity or throughput) * demand.target_ms / 1000.0
-    usual = max(usual, float(2 * model.instances * model.max_batch))
-    excess = demand.pending - demand.ready_pods * usual
-    if excess <= 0.0:
-        return 0
-    return math.ceil((demand.arrivals_per_s + excess / law.drain_s) / throughput)
+    def _backlog(self, demand: Demand) -> float:
+        """Requests beyond those that are under way in pods that keep the objective."""
+        throughput, capacity = demand.throughput_per_pod, demand.capacity_per_pod
+        if throughput is None or demand.target_ms is None:
+            return 0.0
+        # Little: with more than this in one pod the mean latency is above the target.
+        usual = (capacity or throughput) * demand.target_ms / 1000.0
+        usual = max(usual, 2.0 * self.model.instances * self.model.max_batch)
+        return max(0.0, demand.pending - demand.ready_pods * usual)
 
 
-def required_for(demand: Demand, arrivals_per_s: float, law: Law = LAW) -> int | None:
-    """Replicas that so many requests a second need, backlog included, without spare ones.
+def load_replicas(demand: Demand, arrivals_per_s: float, law: Law = LAW) -> int | None:
+    """Replicas that so many requests a second need, whatever has piled up.
 
     Returns:
         None: what one pod holds is not known.
     """
     if demand.capacity_per_pod is None:
         return None
-    load = load_replicas(demand, arrivals_per_s, law)
-    return None if load is None else max(load, demand.backlog_replicas)
-
-
-def load_replicas(demand: Demand, arrivals_per_s: float, law: Law = LAW) -> int | None:
-    """Replicas that so many requests a second need, whatever has piled up; None: not known."""
-    if demand.capacity_per_pod is None:
-        return None
     return math.ceil(arrivals_per_s * law.headroom / demand.capacity_per_pod - 1e-9)
+
+
+def draining_replicas(demand: Demand, arrivals_per_s: float, seconds: float) -> int:
+    """Replicas that carry so many requests a second and drain what has piled up meanwhile.
+
+    Args:
+        demand: what was measured.
+        arrivals_per_s: that come in.
+        seconds: in which the backlog is to be gone.
+
+    Returns:
+        0: nothing has piled up, or it is not known what a pod can answer.
+    """
+    if demand.backlog <= 0.0 or demand.throughput_per_pod is None:
+        return 0
+    return math.ceil((arrivals_per_s + demand.backlog / seconds) / demand.throughput_per_pod)

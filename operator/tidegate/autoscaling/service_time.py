@@ -97,12 +97,17 @@ def _fit(sizes: dict[int, _Size]) -> _Line:
 class ServiceTimes:
     """Learns the service time of one revision from its pods' batches.
 
+    Attributes:
+        largest: items in a largest batch.
+        changed: whether the last interval brought a sudden change.
+
     Args:
         largest: items in a largest batch.
     """
 
     def __init__(self, largest: int) -> None:
         self.largest = largest
+        self.changed = False
         self._long: dict[int, _Size] = {}
         self._recent: dict[int, _Size] = {}
         self._newest: dict[int, _Size] = {}
@@ -130,6 +135,7 @@ class ServiceTimes:
             intervals: how many have passed since the last call; Law.interval_s each.
         """
         change = self._change()
+        self.changed = change is not None
         if change is not None:
             for size in self._long.values():
                 size.count *= CHANGED_KEEP

@@ -122,10 +122,10 @@ def test_never_below_the_least() -> None:
         ),
         pytest.param(
             Fleet(4, 4),
-            replace(DEMAND, coverage=0.25, pending=5000.0, backlog_replicas=7),
+            replace(DEMAND, coverage=0.25, pending=17_500.0, backlog=17_000.0),
             7,
             Hold.METRICS_MISSING,
-            "7 replicas: 5000 requests wait, though only 1 of 4",
+            "7 replicas: 17500 requests wait, though only 1 of 4",
             id="few read: up on what waits",
         ),
         pytest.param(
@@ -244,9 +244,12 @@ def test_an_objective_that_cannot_be_met_is_sized_by_throughput() -> None:
 
 
 def test_what_has_piled_up_is_drained() -> None:
-    decision = decide(replace(DEMAND, pending=6000.0, backlog_replicas=9))
-    assert decision.desired == 9
-    assert "9 drain the 6000 requests that wait" in decision.reason
+    demand = replace(DEMAND, pending=17_500.0, backlog=17_000.0)
+    decision = decide(demand)
+    assert decision.desired == 7
+    assert "7 drain the 17000 requests that piled up" in decision.reason
+    # Pods that start in 60 s are not asked for as if they drained it in 30.
+    assert decide(demand, replace(FLEET, cold_start_s=60.0)).desired == 5
 
 
 @pytest.mark.parametrize(
@@ -311,7 +314,7 @@ demands = st.builds(
             coverage=coverage,
             age_s=age_s,
             pending=pending,
-            backlog_replicas=backlog,
+            backlog=backlog,
             history_s=history_s,
             growth=((60.0, growth),),
         )
@@ -322,7 +325,7 @@ demands = st.builds(
     st.floats(0.0, 1.0),
     st.floats(0.0, 30.0),
     st.floats(0.0, 1e5),
-    st.integers(0, 50),
+    st.floats(0.0, 1e4),
     st.floats(0.0, 1000.0),
     st.floats(1.0, 2.0),
 )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.unit.autoscaling.pods import START_S, Pod, Stream
 from tidegate.autoscaling.capacities import Capacities
 from tidegate.autoscaling.demand import Demand, Source
-from tidegate.autoscaling.observer import Observer
+from tidegate.autoscaling.observer import Observer, draining_replicas
 from tidegate.autoscaling.reading import Look, TritonStats
 from tidegate.autoscaling.server import LAW, Law, ServerModel
 from tidegate.measurement import Counts, Reading
@@ -116,7 +116,7 @@ def test_what_is_learned_of_a_server_at_ease() -> None:
     assert demand.measured_ms is not None
     assert 40 < demand.measured_ms < 90
     assert demand.required_replicas == demand.required_max == 2
-    assert demand.backlog_replicas == 0
+    assert demand.backlog == 0.0
 
 
 @pytest.mark.parametrize("sidecar", [True, False])
@@ -133,8 +133,9 @@ def test_arrivals_are_exact_under_overload_where_completions_are_not(sidecar: bo
     for each in (demand, world.demand):
         assert each.long_per_s == pytest.approx(arriving, rel=0.02)
     assert demand.required_replicas is not None
-    assert demand.required_replicas >= demand.backlog_replicas >= 2
-    assert demand.required_max == 2  # what has piled up is no load to be ready for
+    assert demand.required_replicas == demand.required_max == 2  # of the load alone
+    assert 0.0 < demand.backlog < demand.pending
+    assert draining_replicas(demand, arriving, 30.0) > 2
 
 
 def test_both_sources_say_the_same_of_the_same_pods() -> None:
