@@ -18,7 +18,7 @@ from tidegate.api.names import (
     REVISION_LABEL,
 )
 from tidegate.cli.client import ApiError, Client
-from tidegate.cli.planning import KINDS, path_of
+from tidegate.cli.planning import KINDS, path_of, served
 from tidegate.cli.trouble import Exit, Trouble
 from tidegate.resources.services import revision_of
 from tidegate.revision import RECORD_KEY
@@ -43,12 +43,26 @@ _ASSIGNED: Final = ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy")
 """Of a Service's spec: given by the API server, and the same Service keeps them."""
 
 
-def children(client: Client, namespace: str, name: str) -> list[Document]:
-    """All that Tidegate made for a ModelDeployment.
+def _may_lack(deployment: Mapping[str, Any], kind: str) -> bool:
+    """Whether a ModelDeployment has no object of a kind that a cluster may or may not serve."""
+    spec = deployment.get("spec") or {}
+    if kind in ("HTTPRoute", "GRPCRoute"):
+        return not (spec.get("traffic") or {}).get("gateway")
+    if kind == "ResourceClaimTemplate":
+        return not ((spec.get("runtime") or {}).get("gpu") or {}).get("dra")
+    return kind == "PodMonitor"
+
+
+def children(
+    client: Client, namespace: str, deployment: Mapping[str, Any]
+) -> tuple[list[Document], list[str]]:
+    """All that Tidegate made for a ModelDeployment; and kinds that may not be read.
 
     Raises:
-        Trouble: it may not be read.
+        Trouble: what it cannot do without may not be read.
     """
+    name = deployment["metadata"]["name"]
+    unread: list[str] = []
     found: list[Document] = []
     for api_version, kind, plural in KINDS:
         try:
@@ -56,11 +70,14 @@ def children(client: Client, namespace: str, name: str) -> list[Document]:
                 path_of(api_version, plural, namespace), labels={DEPLOYMENT_LABEL: name}
             )
         except ApiError as error:
-            if error.status == 404:
+            if error.status == 404 or (error.status == 403 and not served(client, api_version)):
+                continue
+            if error.status == 403 and _may_lack(deployment, kind):
+                unread += ["PodMonitor"] if kind == "PodMonitor" else []
                 continue
             raise
         found += [{"apiVersion": api_version, "kind": kind, **one} for one in objects]
-    return found
+    return found, unread
 
 
 def plain(deployment: Mapping[str, Any], found: Iterable[Mapping[str, Any]]) -> list[Document]:

@@ -38,6 +38,8 @@ from tidegate.view import facts
 Document = dict[str, Any]
 
 MANAGER: Final = "tidegate-plan"
+_UNTYPED: Final = "failed to create typed patch object"
+"""So the API server answers, with status 500, to a field that the schema does not have."""
 _NEW_UID: Final = "00000000-0000-0000-0000-000000000000"
 KINDS: Final = (
     ("apps/v1", "Deployment", "deployments"),
@@ -52,7 +54,6 @@ KINDS: Final = (
     ("resource.k8s.io/v1", "ResourceClaimTemplate", "resourceclaimtemplates"),
 )
 """What a ModelDeployment becomes, and where the API server keeps it."""
-_OPTIONAL: Final = KINDS[6:]
 
 
 def path_of(api_version: str, plural: str, namespace: str, name: str = "") -> str:
@@ -198,7 +199,7 @@ def report(
         if not found.errors:
             found.errors.append(f"{where}: {first['msg']}")
         return found
-    found.changed = changes((live or {}).get("spec"), stored["spec"], "spec") if live else []
+    found.changed = changes(_whole(live["spec"]), _whole(stored["spec"]), "spec") if live else []
     observed = _observed(client, space, stored, found)
     if platform is None:
         platform = read_platform(client, found)
@@ -208,6 +209,25 @@ def report(
         found.stages = expecting.stages(spec, found.rate_per_s)
     _room(client, spec, found)
     return found
+
+
+def _whole(spec: Mapping[str, Any]) -> Any:
+    """A spec with its defaults, which an object that was not stored yet lacks."""
+    try:
+        return parse(dict(spec)).model_dump(mode="json", by_alias=True, exclude_none=True)
+    except ValidationError:
+        return spec
+
+
+def served(client: Client, api_version: str) -> bool:
+    """Whether the API server serves a group's version; everybody may ask that."""
+    if "/" not in api_version:
+        return True
+    try:
+        client.request("GET", f"/apis/{api_version}")
+    except ApiError as error:
+        return error.status != 404
+    return True
 
 
 def _live(client: Client, space: str, name: str, found: Report) -> Document | None:
@@ -247,7 +267,7 @@ def _stored(
                 f"admission not asked: you may not apply ModelDeployments in {space}; ask for the "
                 "role edit there (a dry run needs the verb patch, and create for a new one)"
             )
-        elif error.status in (400, 403, 404, 409, 422):
+        elif error.status in (400, 403, 404, 409, 422) or _UNTYPED in error.message:
             found.errors.append(refusal(error.message))
         else:
             raise
@@ -260,6 +280,8 @@ def _stored(
 
 def refusal(message: str) -> str:
     """The API server's refusal without its preamble."""
+    if _UNTYPED in message:
+        return " ".join(message.rpartition("): ")[2].lstrip(".").split())
     _, said, rest = message.partition("denied request: ")
     text = rest if said else message
     _, invalid, rest = text.partition(" is invalid: ")
@@ -279,9 +301,8 @@ def _observed(client: Client, space: str, stored: Document, found: Report) -> Ob
             objects = client.list(path_of(api_version, plural, space), labels=labels)
         except ApiError as error:
             if error.status == 403:
-                unread.append(plural)
-                # Of a kind that may not be read one cannot know; a cluster that serves it is usual.
-                if (api_version, kind, plural) in _OPTIONAL:
+                if served(client, api_version):
+                    unread.append(plural)
                     present.add(kind)
                 continue
             if error.status == 404:

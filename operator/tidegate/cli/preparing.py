@@ -563,7 +563,10 @@ def eject(
     with connected(namespace, context, kubeconfig) as (client, space):
         name = plain_name(name)
         document = client.get(space, name)
-        found = ejecting.plain(document, ejecting.children(client, space, name))
+        there, unread = ejecting.children(client, space, document)
+        found = ejecting.plain(document, there)
+    for kind in unread:
+        typer.echo(f"left out: {kind}, which you may not read in {space}", err=True)
     if output is Output.NAME:
         for one in found:
             typer.echo(f"{one['kind'].lower()}/{one['metadata']['name']}")
