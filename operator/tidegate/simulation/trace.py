@@ -63,12 +63,11 @@ def read(text: str, *, name: str = "trace", column: str = "", interval_s: float 
         rows = rows[1:]
         if not rows:
             raise TraceError(1, 0, "names, but no values", "give at least one row")
-    width = len(rows[0][1])
+    width = len(names or rows[0][1])
     for number, row in rows:
         if len(row) != width:
-            raise TraceError(
-                number, 0, f"{len(row)} columns, but {width} in the first row", "mend that row"
-            )
+            what = f"{_columns(len(row))}, but {width} in the first row"
+            raise TraceError(number, 0, what, "put the same number into each row")
     times = next((i for i, each in enumerate(names) if each in TIMES), None)
     if times is None and not names and width == 1 and not column and _looks_like_times(rows):
         times = 0
@@ -79,6 +78,10 @@ def read(text: str, *, name: str = "trace", column: str = "", interval_s: float 
         at = _ascending(rows, times)
         return _of_counts(name, rows, amounts, _interval(rows, at), rate=names[amounts] in RATES)
     return _of_counts(name, rows, _chosen(names, width, column), interval_s, rate=False)
+
+
+def _columns(n: int) -> str:
+    return "1 column" if n == 1 else f"{n} columns"
 
 
 def _chosen(names: Sequence[str], width: int, column: str) -> int:

@@ -1,0 +1,92 @@
+"""The command `simulate`; what it does is in `tidegate.cli.simulating` and `simulated`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tidegate.cli.common import seconds
+
+app = typer.Typer()
+
+
+class Structured(StrEnum):
+    """Forms of output."""
+
+    JSON = "json"
+
+
+@app.command(rich_help_panel="Prepare")
+def simulate(
+    spec: Annotated[Path, typer.Option("--spec", "-f", help="ModelDeployment, as YAML.")],
+    trace: Annotated[
+        Path, typer.Option(help="CSV: a time for each request, or counts for each interval.")
+    ],
+    service_time: Annotated[
+        str,
+        typer.Option(
+            help="How long a batch of n takes, in ms, such as 8+6n; else as measured, from the "
+            "status in --spec (kubectl get mdep NAME -o yaml)."
+        ),
+    ] = "",
+    variation: Annotated[
+        float, typer.Option(help="Of that time: standard deviation over mean.", min=0.0, max=2.0)
+    ] = 0.1,
+    cold_start: Annotated[str, typer.Option(help="Until a new pod serves.")] = "60s",
+    column: Annotated[str, typer.Option(help="Of the trace: name, or number from 1.")] = "",
+    interval: Annotated[str, typer.Option(help="Of each row of counts without a time.")] = "60s",
+    times: Annotated[float, typer.Option(help="So many times the requests.", min=0.001)] = 1.0,
+    gpu_price: Annotated[
+        float | None, typer.Option(help="Of one GPU for an hour: shows the cost.", min=0.0)
+    ] = None,
+    hpa_utilization: Annotated[
+        float | None, typer.Option(help="Also an HPA that keeps GPUs so busy, in %.")
+    ] = None,
+    hpa_latency: Annotated[
+        float | None, typer.Option(help="Also an HPA that keeps the SLO's quantile at so many ms.")
+    ] = None,
+    keda_rps: Annotated[
+        float | None, typer.Option(help="Also KEDA, with so many requests a second for a pod.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of all that is random.")] = 1,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw it into this PNG (needs matplotlib).")
+    ] = None,
+    output: Annotated[
+        Structured | None, typer.Option("-o", "--output", help="Instead of text.")
+    ] = None,
+) -> None:
+    """Play a load curve against a spec: requests in time, GPU hours, cost, replicas.
+
+    The code that scales in the cluster decides here, too. No cluster is needed.
+    """
+    from tidegate.cli import simulated, simulating
+
+    document = simulating.read_manifest(spec)
+    wanted = simulating.wanted_of(
+        document,
+        simulating.read_spec(document, spec),
+        simulating.read_service_time(service_time, document),
+        simulating.read_load(trace, column, seconds(interval, "--interval"), times, seed),
+        cold_start_s=seconds(cold_start, "--cold-start"),
+        seed=seed,
+        cv=variation,
+        gpu_price=gpu_price,
+    )
+    compared = simulating.laws(
+        wanted,
+        simulating.server_of(wanted),
+        hpa_utilization=hpa_utilization,
+        hpa_latency_ms=hpa_latency,
+        keda_rps=keda_rps,
+    )
+    results = simulating.play(wanted, compared)
+    if picture is not None:
+        simulated.draw(wanted, results, picture)
+    if output is not None:
+        import json
+
+        typer.echo(json.dumps(simulated.document_of(wanted, results), indent=2))
+    else:
+        typer.echo(simulated.text_of(wanted, results))
