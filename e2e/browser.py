@@ -75,7 +75,12 @@ def barriers(page: Page) -> list[str]:
     ]
 
 
-def picture(page: Page, path: Path, *, whole: bool = True) -> None:
-    """Take a picture of the page."""
+def picture(page: Page, path: Path, height: int) -> None:
+    """Take a picture of the page's upper part, so many CSS pixels high."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=path, full_page=whole)
+    size = page.viewport_size
+    assert size is not None
+    page.set_viewport_size({"width": size["width"], "height": height})
+    page.wait_for_timeout(300)
+    page.screenshot(path=path)
+    page.set_viewport_size(size)

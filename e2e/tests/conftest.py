@@ -15,6 +15,7 @@ from e2e.tests.space import CA_PROFILE, SETTINGS, WEB_ADDRESS, Space, operator_p
 CHART_VALUES: Final[dict[str, str]] = {
     "fetch.allowPrivateAddresses": f"{{{SETTINGS.s3_address}/32,{WEB_ADDRESS}/32}}",
     f"profiles.{CA_PROFILE}.caBundleConfigMap": CA_PROFILE,
+    "dashboard.enabled": "true",
 }
 LAST: Final = ("test_idle", "test_chart")
 """Modules that want everything else over: one watches silence, one removes the operator."""

@@ -1,20 +1,24 @@
 """The dashboard in a real Chromium: the real page and server, before an API server of our own."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 from playwright.sync_api import Browser, Page, expect
 
-from e2e.browser import SIZES, THEMES, barriers, chromium, opened, sign_in
+from e2e.browser import SIZES, THEMES, barriers, chromium, opened, picture, sign_in
 from tests.unit.dashboard import documents
 from tests.unit.dashboard.fake_api import MDEP, FakeApi, Reader
 from tidegate.dashboard.app import served
 
 pytestmark = pytest.mark.integration
+PICTURES = os.environ.get("TIDEGATE_PICTURES", "")
+"""A folder: the documentation's pictures of the fleet go there."""
 
 
 class Site:
@@ -261,12 +265,22 @@ def test_nobody_is_kept_out(browser: Browser, site: Site, size: str, theme: str)
         assert barriers(shown) == [], name
         assert shown.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
 
+    for name in ("bert-ner", "clip-vit", "embed-e5", "llama-guard", "ranker", "yolo-docks"):
+        site.call(site.api.put, MDEP, documents.ready(name, "team-a"))
+    held = documents.rolling("detector", "team-b")
+    held["status"]["rollout"] |= {"phase": "Preparing", "hold": "WaitingForGPU", "step": None}
+    held["status"]["rollout"]["message"] = "no node has a free nvidia.com/gpu: 4 of 4 are taken"
+    site.call(site.api.put, MDEP, held)
+    site.call(site.api.put, MDEP, documents.rolling("segment-any", "team-b", weight=25))
     with opened(browser, site.address, size=size, theme=theme) as shown:
         shown.get_by_label("Token", exact=True).wait_for()
         look("sign in")
         sign_in(shown, "all")
-        shown.locator("table.list tbody tr").nth(2).wait_for()
+        shown.locator("table.list tbody tr").nth(10).wait_for()
         look("fleet")
+        if PICTURES:
+            path = Path(PICTURES) / f"dashboard-fleet-{size}-{theme}.png"
+            picture(shown, path, 860 if size == "desktop" else 1200)
         open_magika(shown)
         shown.locator(".numbers summary").click()
         look("rollout")
