@@ -12,8 +12,8 @@ of refusing has a pod of its own:
 - Envoy's adaptive concurrency, as in its documentation's example.
 
 And each for two shapes of service time, and at 90 % of the capacity, where nobody should be
-refused. The best throughput is that of the way without refusals, whose queue is never empty at
-twice the capacity. A request counts as served if its answer is right and came within the target.
+refused. A request counts as served if its answer is right and came within the target; the most that
+can be is known, since the model's time is.
 """
 
 import asyncio
@@ -173,11 +173,9 @@ def main() -> int:
     report = Report("overload", f"ways to refuse what a pod cannot serve within {TARGET_MS} ms")
     report.await_quiet(given.patience)
     for title, times, load in CASES:
-        best = load * times.per_s
+        best = min(load, 1.0) * times.per_s
         for way in ways(times):
             seen, answers = run(way, load * times.per_s, given.seconds, times)
-            if load > 1 and not (way.sidecar or way.batching or way.change is adaptive):
-                best = answers
             print(f"{title}, {way.name}: {seen.by_status}", file=sys.stderr)
             about = f"{title}: {way.name}"
             served = 100 * seen.served / best
@@ -188,9 +186,8 @@ def main() -> int:
             if seen.refused_ms:
                 refused = [quantile(seen.refused_ms, 0.99)]
                 report.add(f"{about}: p99 of refusals", "ms", refused)
-            report.facts[about] = seen.by_status
-        report.facts[f"{title}: best, answers a second"] = round(best, 1)
-    report.notes.append("served in time: share of the most answers a second that one pod gives")
+            report.facts[about] = seen.by_status | {"answers a second": round(answers, 1)}
+    report.notes.append("served in time: share of what came, and of what one pod can answer")
     report.finish(given.out)
     return 0
 

@@ -701,7 +701,8 @@ class Overload(Block):
         None,
         ge=1,
         le=100_000,
-        description="As many more for requests with the header x-tidegate-priority: high [none].",
+        description="So many beside, for requests with the header x-tidegate-priority: high, which "
+        "take no others [none].",
     )
 
 

@@ -120,7 +120,7 @@ class RolloutStatus(Block):
 
 
 class ScalingStatus(Block):
-    """Where scaling stands and why: every number that led to it, as measured when it was decided."""
+    """Where scaling stands and why: each number that led to it, as measured at that time."""
 
     desired: int = Field(description="Replicas asked for.")
     required_replicas: int | None = Field(

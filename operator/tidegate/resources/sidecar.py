@@ -218,8 +218,8 @@ def envoy_config(
         latency_target_ms: the SLO's target; becomes one more bucket edge. None: no objective.
         max_pending: ``traffic.overload.max_pending``: requests in flight in one pod, for each
             class and protocol, before 503. None: no limit.
-        reserved: ``traffic.overload.reserved``: as many more of them for clients' requests with
-            `PRIORITY_HEADER`. None: that header says nothing.
+        reserved: ``traffic.overload.reserved``: the same for clients' requests with
+            `PRIORITY_HEADER`, which Envoy counts apart. None: that header says nothing.
         connection_age_s: see `CONNECTION_AGE_S`.
         ports: others than those of a pod.
         listen_address: of both listeners; ``0.0.0.0`` in a pod.
