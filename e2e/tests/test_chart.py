@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
 import pytest
 
 from e2e.cluster import addons
@@ -15,7 +14,6 @@ from e2e.cluster.progress import Progress
 from e2e.load import Load, Orders
 from e2e.tests.load import ask_http, await_answer
 from e2e.tests.space import SETTINGS, Space, condition, is_current, model_deployment, operator_pods
-from helm.chart import objects
 
 NAME: Final = "magika"
 RELEASE: Final = "tidegate"
@@ -205,18 +203,3 @@ def test_uninstalling_leaves_models_serving(
         assert (served.restarts(NAME), uids(served)) == (pods, owned)
         requests.await_more()
     requests.assert_no_failure()
-
-
-def test_alerts_are_understood_by_prometheus(cluster: KubeClient) -> None:
-    monitoring = {"requireApi": False, "podMonitor": {"enabled": True}}
-    found = objects({"metrics": {**monitoring, "prometheusRule": {"enabled": True}}})
-    (rule,) = [item for item in found if item["kind"] == "PrometheusRule"]
-    expressions = [r["expr"] for group in rule["spec"]["groups"] for r in group["rules"]]
-    answers = {}
-    with httpx.Client(base_url=SETTINGS.prometheus_url, trust_env=False) as prometheus:
-        for text in (*expressions, "sum by ("):
-            answers[text] = prometheus.get("/api/v1/query", params={"query": text}).json()
-    assert answers.pop("sum by (")["status"] == "error"
-    assert {text: a.get("error") for text, a in answers.items() if a["status"] != "success"} == {}
-    # With nobody leading, and nothing else to tell, exactly that alert would fire.
-    assert [bool(answers[text]["data"]["result"]) for text in expressions] == [True, False, False]

@@ -45,6 +45,10 @@ COUNTED_REASONS: Final = frozenset(
 )
 """Reasons that get a series of their own; all others are handed through from Kubernetes."""
 
+OTHER: Final = "Other"
+FIRST: Final = "first"
+"""Outcome of a rollout that had no revision to go back to."""
+
 _ENTERED: Final = {
     Phase.VERIFYING: "Verifying",
     Phase.MIRRORING: "Mirroring",
@@ -182,6 +186,7 @@ class Auditor:
         self._sink = sink
         self._now = now
         self._told: OrderedDict[str, Record] = OrderedDict()
+        _begin_at_zero(metrics)
 
     def look(
         self,
@@ -264,10 +269,10 @@ class Auditor:
         reason = ""
         if turn.decision == "RolledBack":
             known = turn.record.reason in COUNTED_REASONS
-            reason = turn.record.reason if known else "Other"
+            reason = turn.record.reason if known else OTHER
         self._metrics.decisions.labels(turn.decision, reason).inc()
         if turn.outcome:
-            outcome = turn.outcome if turn.stable else "first"
+            outcome = turn.outcome if turn.stable else FIRST
             seconds = _between_s(turn.began, turn.at)
             if seconds is not None:
                 self._metrics.rollout_seconds.labels(outcome).observe(seconds)
@@ -290,6 +295,19 @@ class Auditor:
         log.info("audit", **line)
         if self._sink is not None:
             self._sink(line)
+
+
+def _begin_at_zero(metrics: Metrics) -> None:
+    """Make every series that can be named: Prometheus sees no increase in a series' first value."""
+    for decision in ("RolloutStarted", "Reverted", *_ENTERED.values()):
+        reasons = (*COUNTED_REASONS, OTHER) if decision == "RolledBack" else ("",)
+        for reason in reasons:
+            metrics.decisions.labels(decision, reason)
+    for outcome in (FIRST, *_OUTCOMES.values()):
+        metrics.rollout_seconds.labels(outcome)
+    for verb in verbs.Verb:
+        for result in ("granted", "refused", "unknown"):
+            metrics.verbs.labels(str(verb), result)
 
 
 def _decision(

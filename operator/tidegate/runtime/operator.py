@@ -78,6 +78,8 @@ class Operator:
         self.settings = settings
         self.metrics = Metrics()
         self.metrics.refresh = self._refresh_metrics
+        for kind in WATCHED:
+            self.metrics.begin_at_zero(kind.kind)
         self.queue: KeyedQueue[Key] = KeyedQueue()
         self.cache = Cache(self._changed)
         self.health = WatchHealth()

@@ -140,6 +140,9 @@ class Reconciler:
         self._golden = golden
         self._load = load
         self._auditor = auditor
+        kinds: list[type[KubeError]] = [KubeError, *KubeError.__subclasses__()]
+        for error in kinds:
+            metrics.failures.labels(error.__name__)
         self._now = now
         self._clock = clock
         self._foreign: dict[Key, set[Ref]] = {}

@@ -204,6 +204,16 @@ class Metrics:
             registry=r,
         )
 
+        for result in ("read", "failed"):
+            self.sidecar_reads.labels(result)
+        for result in ("idle", "changed", "failed"):
+            self.reconcile_seconds.labels(result)
+
+    def begin_at_zero(self, kind: str) -> None:
+        """Make the series of a kind: Prometheus sees no increase in a series' first value."""
+        for counter in (self.watch_restarts, self.ghosts, self.repairs, self.drift):
+            counter.labels(kind)
+
     def request(self, verb: str, kind: str, code: str, seconds: float, *, write: bool) -> None:
         """One request was answered, or not."""
         self.requests.labels(verb, kind, code).inc()
