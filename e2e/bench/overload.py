@@ -41,6 +41,8 @@ TARGET_MS: Final = 300
 SETTLE_S: Final = 4.0
 """At the beginning of a run, not counted: queues fill, controllers find their limit."""
 IN_FLIGHT: Final = 20_000
+SLACK: Final = 0.9
+"""Of the target: the rest is for the way to the model and back."""
 TIMEOUT_S: Final = 120.0
 MIN_RTT_S: Final = 12
 """Between two of Envoy's measurements of the latency without load; 60 s in its example, too long to
@@ -53,7 +55,7 @@ def limit(times: Times, target_ms: float) -> int:
     A request that is let in finds at most so many others, so it waits for at most as many batches,
     its own included.
     """
-    return int(target_ms // times.full_ms) * times.batch * times.instances
+    return int(SLACK * target_ms // times.full_ms) * times.batch * times.instances
 
 
 @dataclass(frozen=True)
