@@ -5,7 +5,7 @@ Only what every command needs is imported at the top, so that ``--help`` and com
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -165,9 +165,22 @@ def dump(found: Document | Sequence[Document], form: Output) -> None:
 
         typer.echo(json.dumps(body, indent=2, ensure_ascii=False))
     else:
-        import yaml
+        typer.echo(yaml_text([body]), nl=False)
 
-        typer.echo(yaml.safe_dump(body, sort_keys=False, allow_unicode=True), nl=False)
+
+def yaml_text(documents: Iterable[Any]) -> str:
+    """Documents as YAML; a text of several lines stands as such, so that people can read it."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        pass
+
+    def text(dumper: Any, value: str) -> Any:
+        style = "|" if "\n" in value and " \n" not in value else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+    Dumper.add_representer(str, text)
+    return yaml.dump_all(documents, Dumper=Dumper, sort_keys=False, allow_unicode=True)
 
 
 def utc_now() -> datetime:

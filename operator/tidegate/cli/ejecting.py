@@ -7,8 +7,6 @@ ModelDeployment was deleted with ``--cascade=orphan`` replaces no pod.
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-import yaml
-
 from tidegate.api.names import (
     DECISION_ANNOTATION,
     DEPLOYMENT_LABEL,
@@ -18,7 +16,8 @@ from tidegate.api.names import (
     REVISION_LABEL,
 )
 from tidegate.cli.client import ApiError, Client
-from tidegate.cli.planning import KINDS, path_of, served
+from tidegate.cli.common import yaml_text
+from tidegate.cli.planning import KINDS, may_lack, path_of, served
 from tidegate.cli.trouble import Exit, Trouble
 from tidegate.resources.services import revision_of
 from tidegate.revision import RECORD_KEY
@@ -43,16 +42,6 @@ _ASSIGNED: Final = ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy")
 """Of a Service's spec: given by the API server, and the same Service keeps them."""
 
 
-def _may_lack(deployment: Mapping[str, Any], kind: str) -> bool:
-    """Whether a ModelDeployment has no object of a kind that a cluster may or may not serve."""
-    spec = deployment.get("spec") or {}
-    if kind in ("HTTPRoute", "GRPCRoute"):
-        return not (spec.get("traffic") or {}).get("gateway")
-    if kind == "ResourceClaimTemplate":
-        return not ((spec.get("runtime") or {}).get("gpu") or {}).get("dra")
-    return kind == "PodMonitor"
-
-
 def children(
     client: Client, namespace: str, deployment: Mapping[str, Any]
 ) -> tuple[list[Document], list[str]]:
@@ -72,7 +61,7 @@ def children(
         except ApiError as error:
             if error.status == 404 or (error.status == 403 and not served(client, api_version)):
                 continue
-            if error.status == 403 and _may_lack(deployment, kind):
+            if error.status == 403 and may_lack(deployment, kind):
                 unread += ["PodMonitor"] if kind == "PodMonitor" else []
                 continue
             raise
@@ -146,7 +135,7 @@ def text(name: str, namespace: str, manifests: Iterable[Document]) -> str:
 # From then on nothing watches, scales or rolls back: a changed pod template is a plain rolling
 # update.
 """
-    return head + yaml.safe_dump_all(manifests, sort_keys=False, allow_unicode=True)
+    return head + yaml_text(manifests)
 
 
 GROUP_NAME: Final = f"modeldeployments.{GROUP}"

@@ -27,6 +27,7 @@ from tidegate.cli.client import (
     events_path,
     pods_path,
 )
+from tidegate.cli.common import yaml_text
 from tidegate.cli.differing import Change, changes
 from tidegate.cli.trouble import Trouble
 from tidegate.observed import Observed, Ref
@@ -219,6 +220,16 @@ def _whole(spec: Mapping[str, Any]) -> Any:
         return spec
 
 
+def may_lack(deployment: Mapping[str, Any], kind: str) -> bool:
+    """Whether a ModelDeployment goes without a kind that a cluster may or may not serve."""
+    spec = deployment.get("spec") or {}
+    if kind in ("HTTPRoute", "GRPCRoute"):
+        return not (spec.get("traffic") or {}).get("gateway")
+    if kind == "ResourceClaimTemplate":
+        return not ((spec.get("runtime") or {}).get("gpu") or {}).get("dra")
+    return kind == "PodMonitor"
+
+
 def served(client: Client, api_version: str) -> bool:
     """Whether the API server serves a group's version; everybody may ask that."""
     if "/" not in api_version:
@@ -302,8 +313,8 @@ def _observed(client: Client, space: str, stored: Document, found: Report) -> Ob
         except ApiError as error:
             if error.status == 403:
                 if served(client, api_version):
-                    unread.append(plural)
                     present.add(kind)
+                    unread += [] if may_lack(stored, kind) else [plural]
                 continue
             if error.status == 404:
                 continue
@@ -566,4 +577,4 @@ def _short(value: Any) -> str:
 
 def ordered(objects: Iterable[Document]) -> str:
     """Manifests as YAML documents."""
-    return yaml.safe_dump_all(list(objects), sort_keys=False, allow_unicode=True)
+    return yaml_text(objects)

@@ -18,6 +18,10 @@ NORMAL_TRUE: Final = ("Available", "Ready", "SLOMet", "MetricsAvailable")
 """Conditions that ought to be True, beside the gates; all others ought not to be."""
 
 
+NOT_YET: Final = ("NotMeasured", "Measuring", "TooFewRequests")
+"""Reasons for which a condition is Unknown without anything being wrong."""
+
+
 class Tone:
     """Styles, one a meaning."""
 
@@ -131,8 +135,7 @@ def concerns(document: Document) -> list[Document]:
         c
         for c in status(document).get("conditions") or ()
         if c.get("status") != ("True" if c.get("type") in normal else "False")
-        # Nothing measures outside of a rollout.
-        and not (c.get("status") == "Unknown" and c.get("reason") == "NotMeasured")
+        and not (c.get("status") == "Unknown" and c.get("reason") in NOT_YET)
     ]
     if rolling(document) and is_true(document, "Reconciling"):
         usual = condition(document, "Reconciling").get("reason")
