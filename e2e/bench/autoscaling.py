@@ -18,7 +18,7 @@ import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +28,7 @@ from e2e.bench.autoscaling_worlds import (
     ORACLE,
     OURS,
     RPS,
+    Job,
     Played,
     Setting,
     Task,
@@ -39,26 +40,34 @@ from e2e.bench.report import Report, parser, table
 
 ATTAINMENTS: Final = (0.95, 0.98, 0.99, 0.995, 0.999)
 COLDS_S: Final = (60.0, 30.0, 120.0, 300.0)
-"""The first one is swept in full, the others with every other setting."""
-SECONDS: Final = 1800.0
+"""The first one is swept in full, the others with every other setting and fewer seeds."""
+SECONDS: Final = 1500.0
 JOBS: Final = 6
 SEEDS: Final = 5
+FEWER_SEEDS: Final = 3
 RESAMPLES: Final = 400
 
 
 def tasks(traces: Path | None, quick: bool, laws: tuple[str, ...]) -> list[Task]:
     """All that is to be played."""
     seconds, count, seeds = (900.0, 2, 1) if quick else (SECONDS, JOBS, SEEDS)
-    made = []
-    for seed in range(1, seeds + 1):
-        for job in jobs(seed, seconds, traces, count):
-            if quick:
-                made.append(Task("jobs", job, seed, (60.0,), laws, 3))
-                continue
-            made.append(Task("jobs", job, seed, COLDS_S[:1], laws))
-            made += [Task("jobs", job, seed, (cold_s,), laws, 2) for cold_s in COLDS_S[1:]]
-        for job in scenarios(seconds)[:: 4 if quick else 1]:
-            made.append(Task("scenarios", job, seed, (60.0,), laws, 3 if quick else 2))
+
+    def cases(make: Callable[[int], list[Job]], number: int) -> list[tuple[tuple[Job, int], ...]]:
+        by_seed = [(make(seed), seed) for seed in range(1, number + 1)]
+        return [tuple((made[i], seed) for made, seed in by_seed) for i in range(len(by_seed[0][0]))]
+
+    def of_seed(seed: int) -> list[Job]:
+        return jobs(seed, seconds, traces, count)
+
+    every = 3 if quick else 1
+    made = [Task("jobs", each, COLDS_S[:1], laws, every) for each in cases(of_seed, seeds)]
+    alike = scenarios(seconds)[:: 4 if quick else 1]
+    made += [
+        Task("scenarios", each, COLDS_S[:1], laws, 3 if quick else 2)
+        for each in cases(lambda _: alike, seeds)
+    ]
+    if not quick:
+        made += [Task("jobs", each, COLDS_S[1:], laws, 2) for each in cases(of_seed, FEWER_SEEDS)]
     return made
 
 
@@ -381,13 +390,8 @@ def main() -> int:
     with ProcessPoolExecutor(given.processes) as pool:
         for done, found in enumerate(pool.map(play, todo), 1):
             played += found
-            task = todo[done - 1]
-            print(
-                f"{done}/{len(todo)} {task.group} {task.job.name}, seed {task.seed}, "
-                f"{task.colds_s[0]:g} s, at {time.monotonic() - began:.0f} s",
-                file=sys.stderr,
-                flush=True,
-            )
+            took = f"at {time.monotonic() - began:.0f} s"
+            print(f"{done}/{len(todo)} {todo[done - 1]}, {took}", file=sys.stderr, flush=True)
     if {r.setting.law for r in played} == set(LAWS):
         tell(played, report, 20 if given.quick else RESAMPLES)
     if given.picture:

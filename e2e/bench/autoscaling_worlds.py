@@ -34,7 +34,7 @@ from tidegate.simulation.world import Outcome, Policy, World, simulate
 
 MOST: Final = 60
 """maxReplicas of every law."""
-PODS: Final = 6.0
+PODS: Final = 4.0
 """Pods that a job needs on average."""
 SHAPES: Final = (
     Server(0.09, 0.02, cv=0.1, max_batch=8, target_s=0.5),
@@ -250,46 +250,51 @@ class Played:
 
 @dataclass(frozen=True)
 class Task:
-    """All laws and settings on one job with one seed: what one process does in one go.
+    """What one process does in one go: a job with several seeds.
 
     Attributes:
-        group: trace or scenario.
-        job: which.
-        seed: of its requests.
+        group: of the tables.
+        cases: the job as each seed has it, and the seed.
         colds_s: cold starts.
         laws: which.
-        settings: of each law, every so many are left out with 2.
+        every: with 2, every other setting of each law.
     """
 
     group: str
-    job: Job
-    seed: int
+    cases: tuple[tuple[Job, int], ...]
     colds_s: tuple[float, ...]
     laws: tuple[str, ...]
     every: int = 1
 
+    def __str__(self) -> str:
+        starts = ", ".join(f"{cold_s:g}" for cold_s in self.colds_s)
+        return f"{self.group} {self.cases[0][0].name}, cold start {starts} s"
+
 
 def play(task: Task) -> list[Played]:
     """Run it. The same task gives the same result in any process."""
-    job, found = task.job, []
-    arrivals = job.load.arrivals(task.seed)
+    found = []
+    # What the capacity model says of this job's model is worked out once.
     capacities = Capacities(1_000_000_000)
-    for cold_s in task.colds_s:
-        for law, value in _settings(task.laws, task.every):
-            outcome = run(job, Setting(law, value), task.seed, cold_s, capacities, arrivals)
-            found.append(
-                Played(
-                    task.group,
-                    job.name,
-                    task.seed,
-                    cold_s,
-                    Setting(law, value),
-                    outcome.arrived,
-                    outcome.in_time,
-                    outcome.gpu_s,
-                    outcome.turns,
+    for job, seed in task.cases:
+        arrivals = job.load.arrivals(seed)
+        for cold_s in task.colds_s:
+            for law, value in _settings(task.laws, task.every):
+                setting = Setting(law, value)
+                o = run(job, setting, seed, cold_s, capacities, arrivals)
+                found.append(
+                    Played(
+                        task.group,
+                        job.name,
+                        seed,
+                        cold_s,
+                        setting,
+                        o.arrived,
+                        o.in_time,
+                        o.gpu_s,
+                        o.turns,
+                    )
                 )
-            )
     return found
 
 
