@@ -5,7 +5,6 @@ nothing changes, events and status last. The operator can die between any two wr
 in objects survives that. After each write the safety invariants are checked.
 """
 
-import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -14,7 +13,7 @@ from typing import Any
 
 from hypothesis import settings
 
-from tests.unit.plan.world import DIGEST, fetched
+from tests.unit.plan.world import DIGEST, copied, fetched
 from tests.unit.rollout.invariants import Snapshot, check_pass, check_write
 from tidegate.actions import (
     Action,
@@ -108,7 +107,7 @@ class Pod:
 class World:
     """One ModelDeployment, its cluster and its operator."""
 
-    spec: dict[str, Any] = field(default_factory=lambda: copy.deepcopy(SPEC))
+    spec: dict[str, Any] = field(default_factory=lambda: copied(SPEC))
     gpus: int = 100
     platform: Platform = field(default_factory=Platform)
     now: datetime = START
@@ -168,7 +167,7 @@ class World:
 
     def edit(self, **blocks: Any) -> None:
         """A new spec, the blocks merged one level deep."""
-        before = copy.deepcopy(self.spec)
+        before = copied(self.spec)
         for name, block in blocks.items():
             if isinstance(block, dict) and isinstance(self.spec.get(name), dict):
                 self.spec[name] = {**self.spec[name], **block}
@@ -190,7 +189,7 @@ class World:
 
     @property
     def wanted(self) -> int:
-        return replicas(parse(copy.deepcopy(self.spec))).desired
+        return replicas(parse(copied(self.spec))).desired
 
     def condition(self, kind: str) -> dict[str, Any]:
         return next(c for c in self.status["conditions"] if c["type"] == kind)
@@ -595,7 +594,7 @@ class World:
         del self.children[ref]
 
     def _write_status(self, status: dict[str, Any]) -> None:
-        self.status = copy.deepcopy(status)
+        self.status = copied(status)
 
     def _take_out(self, pod: Pod) -> None:
         del pod.labels[SERVING_LABEL]
@@ -608,7 +607,7 @@ class World:
         meta = manifest["metadata"]
         if live is None:
             meta |= {"uid": self._uid(), "creationTimestamp": _rfc3339(self.now), "generation": 1}
-            return lambda: self.children.__setitem__(ref, copy.deepcopy(manifest))
+            return lambda: self.children.__setitem__(ref, copied(manifest))
         if ref.kind == "Deployment":
             manifest["spec"] = {**wish["spec"], "replicas": live["spec"]["replicas"]}
         meta |= {k: live["metadata"][k] for k in ("uid", "creationTimestamp", "generation")}
@@ -621,7 +620,7 @@ class World:
             return None
         if manifest.get("spec") != live.get("spec"):
             meta["generation"] += 1
-        return lambda: self.children.__setitem__(ref, copy.deepcopy(manifest))
+        return lambda: self.children.__setitem__(ref, copied(manifest))
 
     def _remember(self, action: Action) -> None:
         """The decisions, from the object that carries them."""
