@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 import structlog
 
 from tidegate.actions import Load
+from tidegate.api.spec import Spec
 from tidegate.api.units import duration_ms, fraction, quantile
 from tidegate.attainment import Objective, Window
 from tidegate.autoscaling.capacities import Capacities
@@ -84,6 +85,8 @@ class _Revision:
     """What is known of a revision that scales.
 
     Attributes:
+        spec: by which its pods serve.
+        model: how one of them does; None: to be made of spec and configuration.
         law: of the source that its pods are read by.
         config: Triton's own configuration of the model; None: not known yet.
         watcher: what learns; None: made at the next look.
@@ -92,6 +95,8 @@ class _Revision:
         elsewhere_at: when one was last found elsewhere.
     """
 
+    spec: Spec
+    model: ServerModel | None = None
     law: Law = LAW
     config: Mapping[str, Any] | None = None
     watcher: Watcher | None = None
@@ -221,8 +226,10 @@ class LoadReader:
             live.window, live.attained = Window(objective), None
         for gone in live.revisions.keys() - load.scaled.keys():
             del live.revisions[gone]
-        for hash_ in load.scaled:
-            live.revisions.setdefault(hash_, _Revision())
+        for hash_, spec in load.scaled.items():
+            revision = live.revisions.setdefault(hash_, _Revision(spec))
+            if revision.spec is not spec:
+                revision.spec, revision.model = spec, None
 
     def demands(self, key: Key) -> Mapping[str, Demand]:
         """By revision hash, what is known of the load of those that scale."""
@@ -341,7 +348,7 @@ class LoadReader:
             try:
                 async with self._reads:
                     config = await self._source.config(asked[0], live.load.model)
-                server_model(live.load.scaled[hash_], config)
+                revision.model = server_model(revision.spec, config)
             except (ReadError, ValueError, KeyError) as error:
                 log.warning("no configuration", modeldeployment=str(live.key), problem=str(error))
                 continue
@@ -365,7 +372,9 @@ class LoadReader:
                 revision.elsewhere_at = now
             self._choose_law(live, revision, now)
             ready = sorted(live.ready & mine)
-            model = server_model(live.load.scaled[hash_], revision.config)
+            model = revision.model
+            if model is None:
+                model = revision.model = server_model(revision.spec, revision.config)
             work.append((revision, model, [x for x in looks if x.pod in mine], ready))
         if work:
             await self._compute(lambda: self._observe(work, at_s, now))
