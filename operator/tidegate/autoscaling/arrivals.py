@@ -28,6 +28,13 @@ GROWTH_WINDOW_S: Final = 3600.0
 GROWTH_QUANTILE: Final = 0.95
 LEAST_GROWTH_SAMPLES: Final = 120
 MOST_GROWTH: Final = 2.0
+TREND_SAMPLES: Final = 4
+"""The trend is what the mean over a minute gained in so many samples, also a minute."""
+SCORE_KEEP: Final = 0.93
+"""What is left of an old forecast's error with each new one: half after 2.5 minutes."""
+LEAST_SCORES: Final = 4.0
+TREND_WINS: Final = 0.7
+"""The trend counts where its errors lately were at most this share of those without it."""
 
 
 @dataclass
@@ -171,11 +178,36 @@ class Arrivals:
         return min(MOST_DISPERSION, max(1.0, 1.0 + (one - 1.0) * max(1.0, pods)))
 
 
+@dataclass
+class _Score:
+    """Mean errors of forecasts, fading: with the trend and without it."""
+
+    trend: float = 0.0
+    same: float = 0.0
+    count: float = 0.0
+
+    def add(self, trend_error: float, same_error: float) -> None:
+        self.trend = self.trend * SCORE_KEEP + trend_error
+        self.same = self.same * SCORE_KEEP + same_error
+        self.count = self.count * SCORE_KEEP + 1.0
+
+    @property
+    def wins(self) -> bool:
+        return self.count >= LEAST_SCORES and self.trend <= TREND_WINS * self.same
+
+
 class Growth:
-    """By how much the load grew within a cold start, lately."""
+    """By how much the load grows within a cold start.
+
+    Two ways to tell, and the larger counts: how much it usually grew so far within as long, and
+    the trend of the last minutes, where forecasts by it were lately the better ones. (A forecast
+    that is not tested that way doubles the cost of a flash crowd.)
+    """
 
     def __init__(self) -> None:
         self._rates: deque[tuple[float, float, float]] = deque()
+        self._usual: tuple[float, ...] = ()
+        self._scores = [_Score() for _ in GROWTH_HORIZONS_S]
         self._known: tuple[tuple[float, float], ...] = ()
 
     def add(self, at_s: float, decided_per_s: float, mean_per_s: float, dispersion: float) -> None:
@@ -187,27 +219,58 @@ class Growth:
             mean_per_s: the mean over the last minute.
             dispersion: of the arrivals.
         """
-        if self._rates and at_s < self._rates[-1][0] + GROWTH_EVERY_S - 1e-6:
-            return
+        if self._rates:
+            since_s = at_s - self._rates[-1][0]
+            if since_s < GROWTH_EVERY_S - 1e-6:
+                return
+            if since_s > 2.0 * GROWTH_EVERY_S:
+                # A gap: neighbours in the list are no longer neighbours in time.
+                self._rates.clear()
         self._rates.append((at_s, decided_per_s, mean_per_s))
         while self._rates[0][0] < at_s - GROWTH_WINDOW_S:
             self._rates.popleft()
-        if len(self._rates) % 4 == 0 or not self._known:
-            self._known = tuple(self._work_out(dispersion))
+        if len(self._rates) % 4 == 0:
+            self._usual = tuple(self._work_out(dispersion))
+        self._known = tuple(self._combined())
 
     @property
     def known(self) -> tuple[tuple[float, float], ...]:
         """Pairs (seconds, factor), ascending; empty: too little was seen."""
         return self._known
 
-    def _work_out(self, dispersion: float) -> Iterable[tuple[float, float]]:
+    def _combined(self) -> Iterable[tuple[float, float]]:
+        rates, largest = self._rates, 1.0
+        mean_per_s = rates[-1][2]
+        for place, (horizon_s, score) in enumerate(
+            zip(GROWTH_HORIZONS_S, self._scores, strict=True)
+        ):
+            # The mean over a minute is the rate half a minute before.
+            then = -1 - round((horizon_s + 30.0) / GROWTH_EVERY_S)
+            if len(rates) >= TREND_SAMPLES - then:
+                before = self._trend(then, horizon_s)
+                score.add(
+                    abs(rates[then][1] + before - mean_per_s), abs(rates[then][1] - mean_per_s)
+                )
+            factor = self._usual[place] if place < len(self._usual) else 1.0
+            decided = rates[-1][1]
+            if score.wins and decided > 0.0:
+                factor = max(factor, min(MOST_GROWTH, 1.0 + self._trend(-1, horizon_s) / decided))
+            largest = max(largest, factor)
+            yield horizon_s, largest
+
+    def _trend(self, place: int, horizon_s: float) -> float:
+        """What the trend adds within a horizon, from a sample's view; requests a second."""
+        gained = self._rates[place][2] - self._rates[place - TREND_SAMPLES][2]
+        # The rate that is decided by is late itself, by some 15 s.
+        return gained / (TREND_SAMPLES * GROWTH_EVERY_S) * (horizon_s + 15.0)
+
+    def _work_out(self, dispersion: float) -> Iterable[float]:
         rates = list(self._rates)
         largest = 1.0
         for horizon_s in GROWTH_HORIZONS_S:
             ratios, noise = [], 0.0
             later = 0
             for at_s, decided, _ in rates:
-                # The mean over a minute is the rate half a minute before.
                 while later < len(rates) and rates[later][0] < at_s + horizon_s + 30.0:
                     later += 1
                 if later == len(rates):
@@ -223,7 +286,7 @@ class Growth:
             chance = 1.645**2 * noise / len(ratios)
             real = math.sqrt(max(0.0, grown * grown - chance)) if grown > 0.0 else 0.0
             largest = max(largest, min(MOST_GROWTH, 1.0 + real))
-            yield horizon_s, largest
+            yield largest
 
 
 def higher_of(long_per_s: float, short_per_s: float, short_s: float, dispersion: float) -> float:

@@ -21,14 +21,17 @@ from tidegate.autoscaling.capacity import (
     latencies_at,
     quantile_of,
 )
+from tidegate.autoscaling.variates import LONGEST
 
 BUDGET: Final = 1_000_000
 """Batches played between two refills: about half a second of one core."""
 COARSE: Final = 3_000
-FINE: Final = 12_000
+FINE: Final = LONGEST
 """Arrivals of a run: for a first answer, and for the exact one."""
 KEPT: Final = 40_000
 """Points remembered."""
+MOST_INEXACT: Final = 5_000
+"""Points that wait to be made exact; the oldest are given up."""
 ALPHA_CELLS: Final = 8
 """Cells of alpha's share, 0 to 1."""
 SLACK_STEP: Final = math.log(1.15)
@@ -100,8 +103,8 @@ class Capacities:
     def refill(self) -> None:
         """Call once before each round of looks: what the last one left over goes into exactness."""
         while self._left > 0 and self._inexact:
-            point = next(iter(self._inexact))
-            del self._inexact[point]
+            # The one that was asked for last: others may have been drifted away from.
+            point, _ = self._inexact.popitem()
             known = self._held.get(point)
             if known is not None and not known.exact:
                 self._work_out(point, known.value)
@@ -127,7 +130,10 @@ class Capacities:
             known = self._held.get(point) or self._new(point)
             if known is None:
                 return None
-            exact = exact and known.exact
+            if not known.exact:
+                exact = False
+                self._inexact.pop(point, None)
+                self._inexact[point] = None
             return known.value
 
         found = _between(family, share, math.log(slack) / SLACK_STEP, value)
@@ -198,6 +204,8 @@ class Capacities:
         pod, quantile = self._pod(point)
         worked = capacity(pod, quantile, _target(pod, quantile, j), arrivals=COARSE)
         self._left -= worked.batches
+        if len(self._inexact) >= MOST_INEXACT:
+            del self._inexact[next(iter(self._inexact))]
         self._inexact[point] = None
         return self._keep(point, _Known(worked.rate / pod.throughput, exact=False))
 
@@ -221,7 +229,8 @@ class Capacities:
 
     def _new_expected(self, point: _Point) -> tuple[float, ...] | None:
         """Logarithms of the latencies that the shares `SLOWER` exceed."""
-        if self._left <= 0:
+        # Feedback can wait: no capacity may fail for it.
+        if self._left <= self._budget // 2:
             return None
         pod, _ = self._pod(point)
         load = max(0.2 / LOAD_CELLS, point[2] / LOAD_CELLS)

@@ -348,7 +348,6 @@ class Observer:
         if (
             not steady
             or demand.infeasible
-            or not demand.exact
             or demand.timed < law.feedback_samples
             or demand.cached_share > MOST_CACHED
             # Until what was slow then has left the window.
