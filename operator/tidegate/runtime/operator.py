@@ -20,6 +20,7 @@ from tidegate.platform import Platform
 from tidegate.runtime.apply import Carrier
 from tidegate.runtime.audit import Auditor
 from tidegate.runtime.cache import Cache, Key
+from tidegate.runtime.cloudevents import EventSink
 from tidegate.runtime.events import Teller
 from tidegate.runtime.fence import Fence
 from tidegate.runtime.golden import GoldenRunner
@@ -104,7 +105,11 @@ class Operator:
         )
         other = Scrapes(Prometheus(url)) if url else None
         self.load = LoadReader(self.queue, other=other, reads=reads)
-        self.auditor = Auditor(self.metrics, settings.identity)
+        sink = settings.event_sink_url
+        self.sink = EventSink(sink, self.metrics) if sink else None
+        self.auditor = Auditor(
+            self.metrics, settings.identity, None if self.sink is None else self.sink.put
+        )
         self.golden = GoldenRunner(self.kube, lambda key: self.queue.add(key, urgent=True))
         self.reconciler = Reconciler(
             self.kube,
@@ -149,6 +154,8 @@ class Operator:
                 )
                 self._spawn(tasks, tick(self.metrics), "event loop's tick")
                 self._spawn(tasks, self._serve_kinds(tasks), "kinds")
+                if self.sink is not None:
+                    self._spawn(tasks, self.sink.run(), "event sink")
                 lead = self._spawn(tasks, self._lead(), "leadership")
                 stop = asyncio.create_task(self._stop.wait(), name="stop")
                 try:

@@ -43,6 +43,7 @@ class Settings:
         discovery_period_s: pause between looks for optional kinds.
         shutdown_grace_s: time for reconciles in flight at SIGTERM.
         prometheus_url: where the counters of pods are that cannot be read; empty: nowhere.
+        event_sink_url: where audit records are posted as CloudEvents; empty: nowhere.
     """
 
     namespaces: tuple[str, ...] = ()
@@ -62,6 +63,7 @@ class Settings:
     discovery_period_s: float = 300.0
     shutdown_grace_s: float = 5.0
     prometheus_url: str = ""
+    event_sink_url: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what could not work."""
@@ -109,6 +111,7 @@ class Settings:
             workers=int(_number(environ, "TIDEGATE_WORKERS", cls.workers)),
             sweep_period_s=_number(environ, "TIDEGATE_SWEEP_PERIOD_SECONDS", cls.sweep_period_s),
             prometheus_url=_url(environ, "TIDEGATE_PROMETHEUS_URL"),
+            event_sink_url=_url(environ, "TIDEGATE_EVENT_SINK_URL"),
         )
 
 

@@ -198,6 +198,12 @@ class Metrics:
             ["result"],
             registry=r,
         )
+        self.cloud_events = Counter(
+            "tidegate_cloudevents_total",
+            "Audit records for the configured sink by result (sent, failed, dropped).",
+            ["result"],
+            registry=r,
+        )
         self.loop_lag = Gauge(
             "tidegate_event_loop_lag_seconds",
             "How late the event loop's last tick came.",

@@ -73,14 +73,15 @@ def test_ports_probes_and_policy_agree() -> None:
     assert policy["ingress"] == [{"ports": [{"port": port["name"], "protocol": "TCP"}]}]
 
 
-def test_egress_reaches_dns_the_api_server_prometheus_and_models_only() -> None:
+def test_egress_reaches_what_is_configured_and_models_only() -> None:
     policy = only(objects(EVERYTHING), "NetworkPolicy")["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
-    dns, api, prometheus, models = policy["egress"]
+    dns, api, prometheus, events, models = policy["egress"]
     assert [p["port"] for p in dns["ports"]] == [53, 53]
     assert [p["port"] for p in api["ports"]] == [6443]
     assert prometheus == {"ports": [{"port": 9091, "protocol": "TCP"}]}
     assert [p["port"] for p in models["ports"]] == [9091, 8000, 8002]
+    assert events == {"ports": [{"port": 8081, "protocol": "TCP"}]}
     assert models["to"][0]["podSelector"]["matchLabels"] == {MANAGED_BY_LABEL: MANAGED_BY}
 
 

@@ -64,9 +64,15 @@ EVERYTHING: dict[str, Any] = {
     "priorityClassName": "system-cluster-critical",
     "networkPolicy": {
         "ingressFrom": [{"namespaceSelector": {}}],
-        "egress": {"enabled": True, "apiServerPorts": [6443], "prometheusPorts": [9091]},
+        "egress": {
+            "enabled": True,
+            "apiServerPorts": [6443],
+            "prometheusPorts": [9091],
+            "eventSinkPorts": [8081],
+        },
     },
     "prometheus": {"url": "https://prometheus.example:9091/team"},
+    "events": {"sink": "http://broker.events:8081/default"},
     "metrics": {
         "requireApi": False,
         "namespaces": ["prometheus"],
@@ -156,6 +162,7 @@ def test_the_operator_can_read_its_settings(values: dict[str, Any]) -> None:
     assert settings.namespaces == tuple(values.get("watchNamespaces", ()))
     assert settings.log_level == values.get("log", {}).get("level", "info")
     assert settings.prometheus_url == values.get("prometheus", {}).get("url", "")
+    assert settings.event_sink_url == values.get("events", {}).get("sink", "")
     assert platform(values).operator_namespace == "tidegate-system"
 
 

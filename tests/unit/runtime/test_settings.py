@@ -19,6 +19,7 @@ def test_what_the_chart_sets() -> None:
             "TIDEGATE_LOG_FORMAT": "console",
             "TIDEGATE_HTTP_PORT": "9000",
             "TIDEGATE_PROMETHEUS_URL": "https://prometheus.example/team",
+            "TIDEGATE_EVENT_SINK_URL": "http://broker.events/default",
         }
     )
     assert settings.namespaces == ("a", "b")
@@ -27,6 +28,7 @@ def test_what_the_chart_sets() -> None:
     assert settings.http_port == 9000
     assert settings.log_level == "debug"
     assert settings.prometheus_url == "https://prometheus.example/team"
+    assert settings.event_sink_url == "http://broker.events/default"
     assert settings.identity.startswith("tidegate-operator-0_")
 
 
