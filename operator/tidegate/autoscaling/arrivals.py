@@ -253,7 +253,7 @@ class Growth:
                 )
             factor = self._usual[place] if place < len(self._usual) else 1.0
             decided = rates[-1][1]
-            if score.wins and decided > 0.0:
+            if score.wins and decided > 0.0 and len(rates) > TREND_SAMPLES:
                 factor = max(factor, min(MOST_GROWTH, 1.0 + self._trend(-1, horizon_s) / decided))
             largest = max(largest, factor)
             yield horizon_s, largest
