@@ -11,7 +11,7 @@ The pods are told apart by the labels ``namespace`` and ``pod``, which a PodMoni
 import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import aiohttp
@@ -76,16 +76,6 @@ class Prometheus:
         """
         return readings(await self.ask(query(key)), key.namespace, pods, self._now())
 
-    async def fleet(self, pods: Mapping[str, Sequence[PodAt]]) -> list[Reading]:
-        """Of those pods of the whole fleet that were scraped lately; errors as above.
-
-        Args:
-            pods: by namespace.
-        """
-        answer = await self.ask(query(None))
-        now = self._now()
-        return [r for ns, some in sorted(pods.items()) for r in readings(answer, ns, some, now)]
-
     async def close(self) -> None:
         """Close open connections."""
         if self._session is not None:
@@ -116,14 +106,14 @@ class Prometheus:
         return await asyncio.to_thread(_result, self._url, status, bytes(body))
 
 
-def query(key: Key | None) -> str:
-    """The question about one ModelDeployment, or about all of them."""
-    matchers = [f'__name__=~"{_NAMES}"', f'envoy_cluster_name=~"{_CLUSTERS}"']
-    if key is None:
-        matchers.append(f'{DEPLOYMENT}!=""')
-    else:
-        matchers.append(f"namespace={quoted(key.namespace)}")
-        matchers.append(f"{DEPLOYMENT}={quoted(key.name)}")
+def query(key: Key) -> str:
+    """The question about one ModelDeployment."""
+    matchers = [
+        f'__name__=~"{_NAMES}"',
+        f'envoy_cluster_name=~"{_CLUSTERS}"',
+        f"namespace={quoted(key.namespace)}",
+        f"{DEPLOYMENT}={quoted(key.name)}",
+    ]
     return "{" + ",".join(matchers) + "}" + f"[{STALE_S}s]"
 
 

@@ -163,11 +163,6 @@ def test_labels_are_escaped() -> None:
     assert text.endswith("[30s]")
 
 
-def test_the_whole_fleet_is_asked_for_by_label() -> None:
-    assert 'tidegate_dev_deployment!=""' in query(None)
-    assert "namespace" not in query(None)
-
-
 # Over HTTP.
 
 Answer = Callable[[web.Request], Awaitable[web.Response]]
@@ -223,20 +218,6 @@ async def test_one_model_deployment(served: Served) -> None:
     prometheus = Prometheus(served.url, now=lambda: NOW)
     assert await prometheus.readings(KEY, (CANARY, STABLE)) == [direct(CANARY, counters, NOW - 4)]
     assert served.asked == [("/team/api/v1/query", query(KEY))]
-    await prometheus.close()
-
-
-async def test_the_whole_fleet(served: Served) -> None:
-    there = PodAt("uid-d", "pod-c", "canary", "")
-    result = [
-        *scraped(CANARY, life(1, 3, 0), NOW),
-        *scraped(there, life(2, 6, 0), NOW, namespace="others", tidegate_dev_deployment="n"),
-    ]
-    served.answer = _ok({"resultType": "matrix", "result": result})
-    prometheus = Prometheus(served.url, now=lambda: NOW)
-    found = await prometheus.fleet({"models": (CANARY,), "others": (there,)})
-    assert found == [direct(CANARY, life(1, 3, 0), NOW), direct(there, life(2, 6, 0), NOW)]
-    assert len(served.asked) == 1
     await prometheus.close()
 
 
