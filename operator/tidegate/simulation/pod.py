@@ -183,9 +183,9 @@ class Pod:
                 n = 1
             if not plain:
                 if server.queue is not None:
-                    gone = self._refuse(head, start, max(1, server.queue))
-                    end -= gone
-                    n = min(n, end - head)
+                    room = max(1, server.queue)
+                    end -= self._refuse(head, start, room)
+                    n = min(n, room)
                 n, start = self._gather(head, n, start)
                 if start >= until_s:
                     break

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tidegate.simulation.hpa import Hpa, Metric
 from tidegate.simulation.load import CONSTANT, Drift, Load, diurnal, flash_crowd, steady
-from tidegate.simulation.pod import Server
+from tidegate.simulation.pod import Pod, Server
 from tidegate.simulation.world import (
     Balancing,
     Fault,
@@ -211,3 +211,41 @@ def test_a_load_is_checked() -> None:
     for bad in ({"rates": ()}, {"rates": (-1.0,)}, {"step_s": 0.0}, {"scv": 0.0}):
         with pytest.raises(ValueError, match=r"step|rate|scv"):
             Load(**{"name": "x", "rates": (1.0,), "step_s": 5.0, **bad})  # type: ignore[arg-type]
+
+
+@given(
+    times=st.lists(st.floats(0.0, 20.0), min_size=1, max_size=60),
+    queue=st.none() | st.integers(1, 5),
+    batch=st.integers(1, 4),
+    delay_s=st.sampled_from((0.0, 0.3)),
+    instances=st.integers(1, 2),
+    steps=st.integers(1, 40),
+)
+def test_nothing_is_answered_before_it_came(
+    times: list[float],
+    queue: int | None,
+    batch: int,
+    delay_s: float,
+    instances: int,
+    steps: int,
+) -> None:
+    """And how finely time is cut changes nothing but who is counted when."""
+    server = Server(
+        0.5, 0.1, max_batch=batch, queue=queue, delay_s=delay_s, instances=instances, target_s=1.0
+    )
+    ends = []
+    for n in (1, steps):
+        pod = Pod("uid", server, (0.5999, 1.0, 100.0), 1, 0.0, 0.0)
+        ordered, i = sorted(times), 0
+        for k in range(n):
+            until = 60.0 * (k + 1) / n
+            while i < len(ordered) and ordered[i] < until:
+                pod.queue.append(ordered[i])
+                i += 1
+            pod.advance(until)
+        counters = pod.counters
+        assert counters.histogram[0] == 0
+        assert counters.answered + counters.refused == counters.started == len(times)
+        assert pod.idle
+        ends.append((counters.refused, counters.late, counters.batches.keys()))
+    assert ends[0] == ends[1]

@@ -1,0 +1,173 @@
+"""`tidegate simulate`, as it is typed."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tidegate.cli import main
+
+SPEC = """
+apiVersion: tidegate.dev/v1alpha1
+kind: ModelDeployment
+metadata: {name: detector}
+spec:
+  model:
+    source: {uri: s3://models/detector/v3}
+    config: {maxBatchSize: 8, dynamicBatching: {}}
+  slo:
+    latency: {quantile: "0.99", target: 500ms}
+  scaling: {minReplicas: 1, maxReplicas: 9}
+"""
+FIXED = SPEC.replace("scaling: {", "replicas: 2\n  scaling: {mode: Fixed, ")
+MEASURED = "status: {scaling: {desired: 2, reason: x, serviceTime: 90 + 20 n ms}}\n"
+TRACE = "time_s,rps\n" + "".join(f"{60 * i},{20 + 15 * (i > 3)}\n" for i in range(8))
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    (tmp_path / "spec.yaml").write_text(SPEC)
+    (tmp_path / "load.csv").write_text(TRACE)
+    return tmp_path
+
+
+def run(
+    folder: Path, capsys: pytest.CaptureFixture[str], *more: str, spec: str = "", trace: str = ""
+) -> tuple[int, str, str]:
+    """Exit code, output and error."""
+    if spec:
+        (folder / "spec.yaml").write_text(spec)
+    if trace:
+        (folder / "load.csv").write_text(trace)
+    code = 0
+    try:
+        main.main(
+            ["simulate", "--spec", f"{folder}/spec.yaml", "--trace", f"{folder}/load.csv", *more]
+        )
+    except SystemExit as done:
+        code = int(done.code or 0)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_a_table_and_how_replicas_follow(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(
+        files,
+        capsys,
+        *("--service-time", "90+20n", "--gpu-price", "2", "--hpa-utilization", "70"),
+        *("--hpa-latency", "400", "--keda-rps", "18"),
+    )
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].startswith("detector: ")
+    assert "8 min" in lines[0]
+    assert "90 + 20 n ms for a batch of n (at most 8)" in lines[1]
+    assert lines[3].split()[-5:] == ["GPU", "hours", "cost", "replicas", "changes"]
+    laws = ["Tidegate", "HPA, 70 % busy", "HPA, 400 ms p99", "KEDA, 18 req/s a pod"]
+    for law, line in zip(laws, lines[4:8], strict=True):
+        assert line.startswith(law)
+    assert out.count("█") >= 2
+
+
+def test_as_json(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(files, capsys, "-o", "json", "--gpu-price", "3", spec=SPEC + MEASURED)
+    assert code == 0
+    told = json.loads(out)
+    (ours,) = told["laws"]
+    assert ours["law"] == "Tidegate"
+    assert 0.9 < ours["attainment"] <= 1.0
+    assert ours["cost"] == pytest.approx(3 * ours["gpuHours"], abs=0.02)
+    assert [at for at, _, _ in ours["replicas"]][:2] == [5.0, 10.0]
+    assert told["capacityPerPod"] == pytest.approx(22, rel=0.1)
+
+
+def test_a_fixed_number_is_simulated_as_it_is(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run(files, capsys, "--service-time", "90+20n", "-o", "json", spec=FIXED)
+    assert code == 0
+    (law,) = json.loads(out)["laws"]
+    assert law["law"] == "Fixed, 2 replicas"
+    assert law["gpuHours"] == pytest.approx(2 * 8 / 60, abs=0.01)
+
+
+def test_too_few_replicas_are_told_of(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = SPEC.replace("maxReplicas: 9", "maxReplicas: 1")
+    code, out, _ = run(files, capsys, "--service-time", "90+20n", spec=spec)
+    assert code == 0
+    assert "maxReplicas (1) was reached: raise it" in out
+
+
+def test_a_picture(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = files / "picture.png"
+    code, _, _ = run(
+        files, capsys, "--service-time", "90+20n", "--picture", str(picture), spec=FIXED
+    )
+    assert code == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_no_matplotlib(
+    files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    code, _, err = run(files, capsys, "--service-time", "90+20n", "--picture", "x.png", spec=FIXED)
+    assert code == 1
+    assert "--picture needs matplotlib, which is not installed; pip install matplotlib" in err
+
+
+@pytest.mark.parametrize(
+    ("more", "spec", "trace", "said"),
+    [
+        ((), "", "", "not known: the manifest has no measured status.scaling.serviceTime; say --s"),
+        (("--service-time", "8+6x"), "", "", "--service-time '8+6x' is none; write 8+6n"),
+        (("--service-time", "0"), "", "", "a service time of 0 ms; write 8+6n"),
+        (("--service-time", "600"), "", "", "SLO is infeasible: a request that finds a pod idle"),
+        (("--service-time", "8+6n", "--keda-rps", "0"), "", "", "--keda-rps 0 is no target; give"),
+        (("--service-time", "8+6n", "--cold-start", "x"), "", "", "--cold-start x is no length"),
+        (("--service-time", "8+6n"), "", "60\nmany\n", "line 2, column 1: 'many' is no count; w"),
+        (("--service-time", "8+6n"), "", "0\n0\n", "holds no requests; give a trace"),
+        (("--service-time", "8+6n"), "", "1e12\n1e12\n", "20,000,000 at most; give a part of it"),
+        (("--service-time", "8+6n"), "a: [", "", "spec.yaml:1:5: "),
+        (("--service-time", "8+6n"), "kind: Pod", "", "holds no ModelDeployment; give a Model"),
+        (
+            ("--service-time", "8+6n"),
+            SPEC.replace("minReplicas", "minReplica"),
+            "",
+            "spec.scaling.minReplica: Extra inputs are not permitted; mend the manifest",
+        ),
+        (
+            ("--service-time", "8+6n"),
+            SPEC.replace("minReplicas: 1", "minReplicas: 10"),
+            "",
+            "scaling.minReplicas is 10, above maxReplicas 9; mend",
+        ),
+        (
+            ("--service-time", "8+6n"),
+            SPEC.replace('latency: {quantile: "0.99", target: 500ms}', 'maxErrorRate: "1%"'),
+            "",
+            "spec.slo.latency is absent, so no request can be in time or late; add slo:",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(
+    files: Path,
+    capsys: pytest.CaptureFixture[str],
+    more: tuple[str, ...],
+    spec: str,
+    trace: str,
+    said: str,
+) -> None:
+    code, out, err = run(files, capsys, *more, spec=spec, trace=trace)
+    assert (code, out) == (1, "")
+    assert len(err.splitlines()) == 1
+    assert said in err
+
+
+def test_files_that_are_not_there(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("spec.yaml", "load.csv"):
+        (files / name).rename(files / "away")
+        code, _, err = run(files, capsys, "--service-time", "8+6n")
+        assert code == 1
+        assert f"{name}: No such file or directory; give a" in err
+        (files / "away").rename(files / name)

@@ -1,0 +1,45 @@
+"""The law of the cluster in the simulated world: what it is told, and that it works there."""
+
+from tidegate.autoscaling.capacities import Capacities
+from tidegate.autoscaling.decision import Bounds
+from tidegate.resources.sidecar import TrafficClass
+from tidegate.simulation.law import EPOCH_S, Tidegate, look_at
+from tidegate.simulation.load import steady
+from tidegate.simulation.pod import Pod, Server
+from tidegate.simulation.world import World, simulate
+
+SERVER = Server(0.09, 0.02, max_batch=8, queue=3, target_s=0.5)
+
+
+def test_what_a_pod_tells_of_itself() -> None:
+    edges = (0.1, 0.2, 0.5)
+    pod = Pod("uid", SERVER, edges, 1, 0.0, 0.0)
+    # One alone for 110 ms; of five more three wait, two are refused; then 150 ms for these; one
+    # more comes and is being worked on.
+    pod.queue.extend([1.0, 1.01, 1.02, 1.03, 1.04, 1.05, 2.0])
+    pod.advance(2.05)
+    look = look_at(pod, edges, 2.05)
+    assert look.reading is not None
+    assert look.triton is not None
+    counts = look.reading.classes[TrafficClass.CLIENT]
+    assert (counts.started, counts.succeeded, counts.failed) == (7, 4, 2)
+    assert (counts.in_flight, counts.timed) == (1, 4)
+    assert counts.faster == (0, 1, 4)
+    assert look.at_s == look.reading.at_s == EPOCH_S + 2.05
+    assert look.reading.edges_ms == (100, 200, 500)
+    sizes = [(b.size, b.count, round(b.busy_ms)) for b in look.triton.batches]
+    assert sizes == [(1, 1, 110), (3, 1, 150)]
+    assert (look.triton.items, look.triton.succeeded, look.triton.pending) == (4, 4, 0)
+
+
+def test_it_finds_the_replicas_that_a_load_needs() -> None:
+    # One pod holds about 22 a second.
+    server = Server(0.09, 0.02, max_batch=8, target_s=0.5)
+    law = Tidegate(server, Bounds(1, 20), 30.0, capacities=Capacities())
+    world = World(server, steady(80.0, 400), cold_start_s=30.0, initial=3)
+    outcome = simulate(world, law, 1)
+    assert law.decision is not None
+    assert law.decision.needed == 4
+    assert outcome.moments[-1].ready >= 4
+    late = sum(m.missed for m in outcome.moments if m.at_s > 300)
+    assert late < 0.01 * outcome.arrived
