@@ -15,8 +15,12 @@ TIMES: Final = Times()
 TARGET_MS: Final = 400
 SETTLE_S: Final = 5.0
 SECONDS: Final = 25.0
+LIMIT: Final = limit(TIMES, 300)
+"""Below what the target allows: the machine is small, and the whole cluster runs on it."""
 LATE: Final = 0.05
-"""Of those served; the machine is small and shared with everything that runs on the cluster."""
+"""Of those served, and..."""
+BEST: Final = 0.85
+"""...of all that the pod could serve: for the same reason."""
 
 
 def test_at_twice_the_capacity_the_accepted_keep_the_objective(space: Space) -> None:
@@ -29,7 +33,8 @@ def test_at_twice_the_capacity_the_accepted_keep_the_objective(space: Space) -> 
         }
     spec = {
         "slo": {"latency": {"quantile": "0.99", "target": f"{TARGET_MS}ms"}},
-        "traffic": {"overload": {"maxPending": limit(TIMES, TARGET_MS)}},
+        "traffic": {"overload": {"maxPending": LIMIT}},
+        "runtime": {"resources": {"cpu": "500m"}},
     }
     space.apply(model_deployment(MODEL, artefacts.put("overload", files), spec))
     space.ready(MODEL)
@@ -53,4 +58,4 @@ def test_at_twice_the_capacity_the_accepted_keep_the_objective(space: Space) -> 
     print(f"{statuses}; {per_s:.1f} of {TIMES.per_s:.0f} a second in time, {len(late)} late")
     assert set(statuses) == {"200", "503"}
     assert len(late) <= LATE * len(served)
-    assert per_s >= 0.9 * TIMES.per_s
+    assert per_s >= BEST * TIMES.per_s
