@@ -208,12 +208,31 @@ def _past(document: Document, hash_: str, now: datetime) -> Explanation:
     if serves:
         share = facts.share(document, hash_).get("weight")
         body.append("It serves." if share in (None, 100) else f"It has {share}% of the traffic.")
+        body += _scaled(document)
     body += [
         f"{c.get('type')}={c.get('status')}: {_joined(str(c.get('reason')), c.get('message'))}"
         for c in (facts.concerns(document) if serves else ())
     ]
     mends = [] if serves else [f"go back to it, through the gates: tidegate undo {name} {hash_}"]
     return Explanation(*head, tuple(body), tuple(mends), tuple(_weighed(tests)))
+
+
+def _scaled(document: Document) -> list[str]:
+    """Why it has so many replicas, with the numbers; none where nothing is said."""
+    found = facts.status(document).get("scaling") or {}
+    if found.get("desired") is None:
+        return []
+    text = f"{found['desired']} replicas asked for"
+    if found.get("requiredReplicas") is not None:
+        text += f", {found['requiredReplicas']} required"
+    numbers = [
+        f"{name} {found[key]} a second"
+        for key, name in (("arrivalRate", "arrivals"), ("capacityPerPod", "a pod carries"))
+        if found.get(key)
+    ]
+    text += f" ({', '.join(numbers)})" if numbers else ""
+    reason = str(found.get("reason") or "").strip()
+    return [f"{text}: {_ended(reason)}" if reason else f"{text}."]
 
 
 def _says(message: str, body: Iterable[str]) -> bool:

@@ -180,6 +180,25 @@ def test_explain_a_past_revision() -> None:
     assert "  It serves." in explained(d.STEADY)
 
 
+def test_explain_says_why_so_many_replicas() -> None:
+    scaling = {
+        "desired": 3,
+        "requiredReplicas": 3,
+        "arrivalRate": "75",
+        "capacityPerPod": "33",
+        "reason": "the load needs them",
+    }
+    document = {**d.STEADY, "status": {**d.STEADY["status"], "scaling": scaling}}
+    expected = (
+        "  3 replicas asked for, 3 required (arrivals 75 a second, a pod carries 33 a second): "
+        "the load needs them."
+    )
+    assert expected in explained(document)
+    assert "scaling  3 replicas required, 3 asked, arrivals 75, a pod carries 33" in tree(document)
+    document["status"]["scaling"] = {"desired": 3, "reason": "Fixed"}
+    assert "  3 replicas asked for: Fixed." in explained(document)
+
+
 def test_explain_before_there_is_anything() -> None:
     assert explained(d.NEW) == ["No revision yet: the operator has not looked at it."]
 
