@@ -90,7 +90,9 @@ def e2e(progress: Progress) -> None:
     """End-to-end tests without the slow ones."""
     preflight.for_browser(progress)
     _call(
-        progress, "end-to-end tests", [PYTHON, "-m", "pytest", "-q", "-m", "not slow", "e2e/tests"]
+        progress,
+        "end-to-end tests",
+        [PYTHON, "-m", "pytest", "-q", "--durations=20", "-m", "not slow", "e2e/tests"],
     )
 
 
