@@ -5,6 +5,7 @@ import { clock, ms, percent, rate } from "./format.js";
 
 const GAP_S = 20; // no line over a time in which nobody looked
 const HEIGHT = 168;
+const RECENT = 4; // points
 export const WINDOWS = [["5 min", 300], ["15 min", 900], ["all", Infinity]];
 const sync = uPlot.sync("deployment");
 
@@ -212,7 +213,8 @@ function top(recipe) {
 }
 
 function lastOf(data) {
-  for (let i = data.length - 1; i >= 0; i--) if (data[i] !== null) return data[i];
+  // What was not seen in the last points is not so now.
+  for (let i = data.length - 1; i >= Math.max(0, data.length - RECENT); i--) if (data[i] !== null) return data[i];
   return null;
 }
 
