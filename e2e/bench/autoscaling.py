@@ -45,12 +45,15 @@ SECONDS: Final = 1500.0
 JOBS: Final = 6
 SEEDS: Final = 5
 FEWER_SEEDS: Final = 3
+PARTS: Final = ("jobs", "scenarios", "starts")
 RESAMPLES: Final = 400
 
 
-def tasks(traces: Path | None, quick: bool, laws: tuple[str, ...]) -> list[Task]:
+def tasks(
+    traces: Path | None, quick: bool, laws: tuple[str, ...], parts: Sequence[str], seeds: int
+) -> list[Task]:
     """All that is to be played."""
-    seconds, count, seeds = (900.0, 2, 1) if quick else (SECONDS, JOBS, SEEDS)
+    seconds, count = (900.0, 2) if quick else (SECONDS, JOBS)
 
     def cases(make: Callable[[int], list[Job]], number: int) -> list[tuple[tuple[Job, int], ...]]:
         by_seed = [(make(seed), seed) for seed in range(1, number + 1)]
@@ -60,14 +63,18 @@ def tasks(traces: Path | None, quick: bool, laws: tuple[str, ...]) -> list[Task]
         return jobs(seed, seconds, traces, count)
 
     every = 3 if quick else 1
-    made = [Task("jobs", each, COLDS_S[:1], laws, every) for each in cases(of_seed, seeds)]
-    alike = scenarios(seconds)[:: 4 if quick else 1]
-    made += [
-        Task("scenarios", each, COLDS_S[:1], laws, 3 if quick else 2)
-        for each in cases(lambda _: alike, seeds)
-    ]
-    if not quick:
-        made += [Task("jobs", each, COLDS_S[1:], laws, 2) for each in cases(of_seed, FEWER_SEEDS)]
+    made = []
+    if "jobs" in parts:
+        made += [Task("jobs", each, COLDS_S[:1], laws, every) for each in cases(of_seed, seeds)]
+    if "scenarios" in parts:
+        alike = scenarios(seconds)[:: 4 if quick else 1]
+        made += [
+            Task("scenarios", each, COLDS_S[:1], laws, 3 if quick else 2)
+            for each in cases(lambda _: alike, seeds)
+        ]
+    if "starts" in parts and not quick:
+        fewer = min(seeds, FEWER_SEEDS)
+        made += [Task("jobs", each, COLDS_S[1:], laws, 2) for each in cases(of_seed, fewer)]
     return made
 
 
@@ -374,10 +381,22 @@ def main() -> int:
     line.add_argument("--picture", type=Path, help="PNG of the curves")
     line.add_argument("--processes", type=int, default=2)
     line.add_argument(
+        "--parts",
+        nargs="+",
+        choices=PARTS,
+        default=list(PARTS),
+        help="the jobs with a cold start of 60 s, the scenarios, the jobs with other cold starts",
+    )
+    line.add_argument("--seeds", type=int, default=SEEDS)
+    line.add_argument(
         "--laws", nargs="+", choices=list(LAWS), default=list(LAWS), help="play only these"
     )
     line.add_argument(
-        "--earlier", nargs="*", type=Path, default=[], help="take the others from these reports"
+        "--earlier",
+        nargs="*",
+        type=Path,
+        default=[],
+        help="reports of other laws or parts, to be told of together",
     )
     given = line.parse_args()
     if given.traces and not list(given.traces.glob("*.csv")):
@@ -385,8 +404,8 @@ def main() -> int:
     report = Report("autoscaling", "Attainment and GPU time of autoscaling laws, simulated.")
     began = time.monotonic()
     played = [r for path in given.earlier for r in earlier(path)]
-    played = [r for r in played if r.setting.law not in given.laws]
-    todo = tasks(given.traces, given.quick, tuple(given.laws))
+    seeds = 1 if given.quick else given.seeds
+    todo = tasks(given.traces, given.quick, tuple(given.laws), given.parts, seeds)
     with ProcessPoolExecutor(given.processes) as pool:
         for done, found in enumerate(pool.map(play, todo), 1):
             played += found
@@ -434,8 +453,9 @@ def tell(played: Runs, report: Report, resamples: int) -> None:
                     [found_ratio[0]],
                     aim=aim,
                 )
-    print(f"\nScenarios, as tuned on the jobs\n{scenario_table(in_scenarios, settings)}")
-    for attainment in (0.95, 0.99):
+    if in_scenarios:
+        print(f"\nScenarios, as tuned on the jobs\n{scenario_table(in_scenarios, settings)}")
+    for attainment in (0.95, 0.99) if in_scenarios else ():
         text = per_scenario(in_scenarios, attainment, resamples)
         print(f"\nScenarios, each law at its best in each\n{text}", flush=True)
     report.facts["held out"] = facts
