@@ -384,8 +384,18 @@ class _Composer(Scene):
         if live is None:
             return
         number = scaling.before_pin(wanted, pinned=self.is_pinned(revision))
-        if live["spec"].get("replicas") != number:
-            yield Scale(revision.deployment_ref, number)
+        there = live["spec"].get("replicas")
+        if there == number:
+            return
+        yield Scale(revision.deployment_ref, number)
+        other = scaling.other_scaler(live)
+        if other:
+            yield Event(
+                "Warning",
+                "OtherScaler",
+                f"{other} set Deployment {revision.name} to {there} replicas; it gets {number} "
+                "again. Scale the ModelDeployment instead (scaling.mode External or Fixed).",
+            )
 
     def _fewer(self, revision: Revision, wanted: int) -> Iterable[Action]:
         """Before a revision gets fewer pods: the ones that have least to do go first."""

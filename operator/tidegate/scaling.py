@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
+from tidegate.api.names import CHILDREN_MANAGER, SCALE_MANAGER
 from tidegate.api.spec import ScalingMode, Spec
 from tidegate.autoscaling.decision import Bounds, Decision, Fleet
 from tidegate.autoscaling.decision import replicas as decide
 from tidegate.autoscaling.demand import Demand
-
-MAX_REASON = 1024
+from tidegate.observed import Object
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,20 @@ def replicas(
     if spec.replicas is None:
         return Replicas(spec.scaling.min_replicas, f"{mode}: scaling.minReplicas")
     return Replicas(spec.replicas, f"{mode}: spec.replicas")
+
+
+def other_scaler(live: Object) -> str:
+    """Who else set the replicas of a child Deployment; empty: nobody did.
+
+    Args:
+        live: the Deployment, with its ``managedFields``.
+    """
+    for entry in live["metadata"].get("managedFields") or ():
+        spec = (entry.get("fieldsV1") or {}).get("f:spec") or {}
+        manager = str(entry.get("manager"))
+        if "f:replicas" in spec and manager not in (SCALE_MANAGER, CHILDREN_MANAGER):
+            return manager
+    return ""
 
 
 def before_pin(wanted: int, *, pinned: bool) -> int:

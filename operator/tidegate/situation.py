@@ -237,9 +237,12 @@ class Scene:
         pods = self.pods(revision)
         there = [p for p in pods if not p["metadata"].get("deletionTimestamp")]
         desired = int((live or {}).get("spec", {}).get("replicas") or 0)
+        decided = int(before.get("desired") or 0)
         if not self.is_pinned(revision):
             # One pod alone for the moment; what was decided stands in status.
-            desired = max(desired, int(before.get("desired") or 0))
+            desired = max(desired, decided)
+        elif decided and live is not None and scaling.other_scaler(live):
+            desired = decided
         return Fleet(
             desired=desired,
             ready=sum(map(is_ready, there)),

@@ -199,6 +199,21 @@ def test_fixed_and_external_leave_the_number_to_people() -> None:
         assert asked(found) == 3
 
 
+def test_whoever_else_scales_a_child_is_named_and_overruled() -> None:
+    found = world()
+    [deployment] = found.of_kind("Deployment")
+    deployment["spec"]["replicas"] = 7
+    deployment["metadata"]["managedFields"] = [
+        {"manager": "tidegate", "fieldsV1": {"f:spec": {"f:template": {}}}},
+        {"manager": "kubectl-scale", "fieldsV1": {"f:spec": {"f:replicas": {}}}},
+    ]
+    plan = found.plan()
+    assert [a.replicas for a in plan.actions if isinstance(a, Scale)] == [1]
+    [told] = [a for a in plan.actions if isinstance(a, Event) and a.reason == "OtherScaler"]
+    assert told.message.startswith("kubectl-scale set Deployment ")
+    assert "it gets 1 again" in told.message
+
+
 def test_what_clients_got_stands_beside_what_they_were_promised() -> None:
     found = world()
     attained = Attained(
