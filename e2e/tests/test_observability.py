@@ -38,7 +38,7 @@ VALUES: Final[dict[str, Any]] = {
     "profiles": {CA_PROFILE: {"caBundleConfigMap": CA_PROFILE}},
     "podAnnotations": SCRAPED,
 }
-LATENCY: Final = {"quantile": "0.95", "target": "100ms"}
+LATENCY: Final = {"quantile": "0.9", "target": "2s"}
 GOES_LIVE: Final = Scenario(
     "goes live",
     "same",
