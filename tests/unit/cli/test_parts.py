@@ -351,6 +351,20 @@ class TestLoad:
         assert len(found) == 30
         assert len(waited) > 10
 
+    def test_what_leaves_late_is_as_late_as_it_is(self) -> None:
+        """Also where this client itself stalls: latency counts from when a request was due."""
+        stalls = [0.2]
+
+        def oversleep(pause_s: float) -> None:
+            time.sleep(pause_s + (stalls.pop() if stalls else 0.0))
+
+        found = loading.run(
+            lambda: lambda _: ("", False), rate_per_s=100, seconds=0.3, sleep=oversleep
+        )
+        assert len(found) == 30
+        assert sum(s.took_s > 0.05 for s in found) > 5
+        assert all(s.took_s >= s.late_s for s in found)
+
     def test_what_cannot_leave_is_counted_as_failed(self) -> None:
         release = threading.Event()
 
