@@ -12,15 +12,14 @@ from e2e.tests import artefacts
 from e2e.tests.space import Space, model_deployment
 
 TIMES: Final = Times()
-TARGET_MS: Final = 400
+TARGET_MS: Final = 1000
 SETTLE_S: Final = 5.0
 SECONDS: Final = 25.0
-LIMIT: Final = limit(TIMES, 300)
-"""Below what the target allows: the machine is small, and the whole cluster runs on it."""
-LATE: Final = 0.05
-"""Of those served, and..."""
+LIMIT: Final = limit(TIMES, TARGET_MS / 2)
+"""Half of what the target allows: the machine is small, and the whole cluster runs on it."""
+LATE: Final = 0.01
 BEST: Final = 0.85
-"""...of all that the pod could serve: for the same reason."""
+"""Of all that the pod could serve, for the same reason; `e2e.bench.overload` measures it alone."""
 
 
 def test_at_twice_the_capacity_the_accepted_keep_the_objective(space: Space) -> None:
