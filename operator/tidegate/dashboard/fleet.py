@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from tidegate.dashboard.board import Board, Message
 from tidegate.dashboard.feed import Changed, Fresh, Gone, Trouble, Whole, follow
@@ -77,6 +78,23 @@ async def scope_of(
     return Scope(namespaces=found, refused=refused if asked else ())
 
 
+class _Summary(dict[str, Any]):
+    """One that can be referred to weakly."""
+
+
+_summaries: WeakValueDictionary[tuple[str, str], _Summary] = WeakValueDictionary()
+"""By UID and version: what many readers were given is kept once."""
+
+
+def _summary(document: Document, now: datetime) -> _Summary:
+    meta = document["metadata"]
+    key = str(meta.get("uid")), str(meta.get("resourceVersion"))
+    found = _summaries.get(key)
+    if found is None:
+        found = _summaries[key] = _Summary(summary(document, now))
+    return found
+
+
 class Fleet(Board):
     """Summaries of all ModelDeployments of some namespaces.
 
@@ -134,12 +152,12 @@ class Fleet(Board):
                 self.tell("state", self._state())
             if isinstance(news, Whole):
                 now = self._now()
-                self._found[feed] = {_key(o): summary(o, now) for o in news.objects}
+                self._found[feed] = {_key(o): _summary(o, now) for o in news.objects}
                 if len(self._found) == len(self._namespaces):
                     self.tell("fleet", self._whole(), instead_of_all=True)
                     self.tell("state", self._state())
             elif isinstance(news, Changed):
-                key, item = _key(news.object), summary(news.object, self._now())
+                key, item = _key(news.object), _summary(news.object, self._now())
                 if self._found[feed].get(key) != item:
                     self._found[feed][key] = item
                     self.tell(key, {"type": "change", "item": item})

@@ -16,6 +16,8 @@ READ_TIMEOUT_S: Final = 20.0
 CONNECT_TIMEOUT_S: Final = 5.0
 WATCH_S: Final = 60
 """So long runs a watch; the next one is authorised anew, so a lost right is felt within that."""
+LISTS_AT_ONCE: Final = 3
+"""A long list takes much memory while it is read; readers who come at once wait for each other."""
 CHUNK: Final = 500
 """Objects in one answer to a list."""
 MAX_EVENT_BYTES: Final = 8 << 20
@@ -107,6 +109,7 @@ class Upstream:
     def __init__(self, server: str, session: aiohttp.ClientSession) -> None:
         self._server = server
         self._session = session
+        self._lists = asyncio.Semaphore(LISTS_AT_ONCE)
 
     async def user(self, token: str) -> str:
         """The name by which the API server knows the token's bearer.
@@ -149,12 +152,7 @@ class Upstream:
             raise
         return [str(n["metadata"]["name"]) for n in found]
 
-    async def list(self, token: str, collection: Collection) -> tuple[list[Document], str]:
-        """Its objects, and the resource version from which to watch.
-
-        Raises:
-            UpstreamError: it may not be read, or there was no answer.
-        """
+    async def _list(self, token: str, collection: Collection) -> tuple[list[Document], str]:
         params = {**collection.params, "limit": str(CHUNK)}
         found: list[Document] = []
         while True:
@@ -171,6 +169,15 @@ class Upstream:
             if not meta.get("continue"):
                 return found, str(meta.get("resourceVersion") or "")
             params["continue"] = meta["continue"]
+
+    async def list(self, token: str, collection: Collection) -> tuple[list[Document], str]:
+        """Its objects, and the resource version from which to watch.
+
+        Raises:
+            UpstreamError: it may not be read, or there was no answer.
+        """
+        async with self._lists:
+            return await self._list(token, collection)
 
     async def watch(
         self, token: str, collection: Collection, version: str

@@ -93,6 +93,12 @@ class FakeApi:
         for *_, queue in self._watches:
             queue.put_nowait(None)
 
+    def expire(self) -> None:
+        """As when the version from which is watched has been compacted away."""
+        status = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}
+        for *_, queue in self._watches:
+            queue.put_nowait(json.dumps({"type": "ERROR", "object": status}).encode() + b"\n")
+
     @property
     def watches(self) -> int:
         """How many are open."""
@@ -137,7 +143,10 @@ class FakeApi:
             return await self._watch(request, resource, namespace, selectors)
         found = [d for d in self._objects[resource].values() if _chosen(d, namespace, selectors)]
         meta = {"resourceVersion": str(self.version)}
-        return web.json_response({"metadata": meta, "items": found})
+        limit, first = int(request.query["limit"]), int(request.query.get("continue", "0"))
+        if first + limit < len(found):
+            meta["continue"] = str(first + limit)
+        return web.json_response({"metadata": meta, "items": found[first : first + limit]})
 
     async def _watch(
         self, request: web.Request, resource: str, namespace: str, selectors: dict[str, str]

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from tests.unit.dashboard import documents
 from tests.unit.dashboard.fake_api import MDEP, FakeApi, Reader
 from tidegate.dashboard import app as server
-from tidegate.dashboard import feed, files, one
+from tidegate.dashboard import feed, files, one, upstream
 from tidegate.dashboard.app import Dashboard, served
 from tidegate.dashboard.board import Boards
 
@@ -53,8 +53,8 @@ def api() -> FakeApi:
 async def running(
     api: FakeApi, *, namespaces: tuple[str, ...] = (), max_streams: int = 500
 ) -> AsyncIterator[tuple[TestClient[Any, Any], Dashboard]]:
-    async with TestServer(api.app()) as upstream:
-        address = str(upstream.make_url("")).rstrip("/")
+    async with TestServer(api.app()) as behind:
+        address = str(behind.make_url("")).rstrip("/")
         async with served(
             address, True, namespaces=namespaces, max_streams=max_streams, measure=False
         ) as dashboard:
@@ -159,6 +159,22 @@ async def test_another_reader_gets_nothing_from_what_is_open(api: FakeApi) -> No
         assert len(dashboard.boards) == 1
 
 
+async def test_readers_who_may_see_the_same_thing_do_not_share_the_rest(api: FakeApi) -> None:
+    async with running(api) as (client, _), stream(client, f"{ONE}/stream", "all") as mine:
+        while not (await mine.next("deployment"))["document"]["revisions"][0]["pods"]:
+            pass
+        answer = await client.get(ONE, headers=as_("some"))
+        assert (await answer.json())["document"]["revisions"][0]["pods"] == []
+
+
+async def test_long_lists_are_read_in_parts(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream, "CHUNK", 3)
+    for n in range(5):
+        api.put(MDEP, documents.ready(f"more-{n}", "team-b"))
+    async with running(api) as (client, _), stream(client, "/api/v1/fleet", "all") as found:
+        assert len((await found.next("fleet"))["items"]) == 7
+
+
 async def test_only_reading_reaches_the_api_server(api: FakeApi) -> None:
     async with running(api) as (client, _):
         for method in ("POST", "PUT", "PATCH", "DELETE"):
@@ -258,6 +274,17 @@ async def test_the_fleet_of_who_may_see_some(
         assert (scope["namespaces"], scope["refused"]) == (seen, refused)
         items = (await found.next("fleet"))["items"]
         assert {i["namespace"] for i in items} == set(seen)
+
+
+async def test_a_watch_that_is_too_old_begins_anew(api: FakeApi) -> None:
+    async with running(api) as (client, _), stream(client, "/api/v1/fleet", "all") as found:
+        await found.next("fleet")
+        api.put(MDEP, documents.rolled_back())
+        await found.next("change")  # so it watches
+        api.expire()
+        assert len((await found.next("fleet"))["items"]) == 2
+        api.put(MDEP, documents.rolling())
+        assert (await found.next("change"))["item"]["state"]["word"] == "Canary"
 
 
 async def test_a_right_that_is_lost_ends_the_stream(
