@@ -10,6 +10,7 @@ round is spent. Who finds no capacity goes by the last one it had, in shares of 
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
@@ -23,8 +24,8 @@ from tidegate.autoscaling.capacity import (
 )
 from tidegate.autoscaling.variates import LONGEST
 
-BUDGET: Final = 1_000_000
-"""Batches played between two refills: about half a second of one core."""
+BUDGET: Final = 600_000
+"""Batches played between two refills: about 0.3 s of one core."""
 COARSE: Final = 3_000
 FINE: Final = LONGEST
 """Arrivals of a run: for a first answer, and for the exact one."""
@@ -84,7 +85,7 @@ class Capacities:
     def __init__(self, budget: int = BUDGET, *, fine: int = FINE) -> None:
         self._fine = fine
         self._budget = self._left = budget
-        self._families: dict[tuple[Pod, float], int] = {}
+        self._families: dict[tuple[object, ...], int] = {}
         self._shapes: list[tuple[Pod, float]] = []
         self._held: dict[_Point, _Known] = {}
         self._expected: dict[_Point, tuple[float, ...]] = {}
@@ -172,15 +173,15 @@ class Capacities:
     def _family(self, pod: Pod, quantile: float) -> tuple[int, float]:
         """What does not drift, as a number, and alpha's share in a largest batch."""
         unit = pod.time_of(pod.batch)
-        pod = on_grid(pod)
-        delay = 0.0
+        scv, cv, delay = _nearest(SCVS, pod.scv), _nearest(CVS, pod.cv), 0.0
         if pod.delay > 0.0 and pod.batch > 1:
             delay = math.exp(round(math.log(pod.delay / unit) / DELAY_STEP) * DELAY_STEP)
-        shape = (replace(pod, alpha=0.0, beta=0.0, delay=delay), quantile)
-        family = self._families.get(shape)
+        key = (pod.instances, pod.batch, pod.preferred, delay, pod.queue, cv, scv, quantile)
+        family = self._families.get(key)
         if family is None:
-            family = self._families[shape] = len(self._shapes)
-            self._shapes.append(shape)
+            family = self._families[key] = len(self._shapes)
+            shape = replace(pod, alpha=0.0, beta=0.0, delay=delay, cv=cv, scv=scv)
+            self._shapes.append((shape, quantile))
         return family, 0.0 if pod.batch == 1 else min(1.0, pod.alpha / unit)
 
     def _pod(self, point: _Point) -> tuple[Pod, float]:
@@ -246,9 +247,18 @@ class Capacities:
 
 def on_grid(pod: Pod) -> Pod:
     """The pod with its two measured variations on the grids for which random numbers are kept."""
-    scv = min(SCVS, key=lambda each: abs(each - pod.scv))
-    cv = min(CVS, key=lambda each: abs(each - pod.cv))
+    scv, cv = _nearest(SCVS, pod.scv), _nearest(CVS, pod.cv)
     return pod if scv == pod.scv and cv == pod.cv else replace(pod, scv=scv, cv=cv)
+
+
+def _nearest(grid: tuple[float, ...], value: float) -> float:
+    place = bisect_left(grid, value)
+    if place == 0:
+        return grid[0]
+    if place == len(grid):
+        return grid[-1]
+    below, above = grid[place - 1], grid[place]
+    return above if above - value < value - below else below
 
 
 def _target(pod: Pod, quantile: float, slack_edge: int) -> float:

@@ -254,12 +254,19 @@ def _spare(
     """Replicas beyond what the load needs now."""
     if bounds.spare is not None:
         return bounds.spare
-    spare = 1 if needed < law.spare_below else 0
-    if fleet.cold_start_s is None or demand.capacity_per_pod is None:
+    capacity = demand.capacity_per_pod
+    if capacity is None:
+        return 0
+    spare = 0
+    if needed < law.spare_below:
+        # Rounding up has left some spare already; only what that lacks is added.
+        used = arrivals * law.headroom / capacity
+        spare = max(0, math.ceil(used + law.spare_pods - 1e-9) - needed)
+    if fleet.cold_start_s is None:
         return spare
     # What comes while a pod starts must be carried by those that are there.
     factor = grown(demand, fleet.cold_start_s + law.interval_s)
-    then = math.ceil(arrivals * factor / demand.capacity_per_pod - 1e-9)
+    then = math.ceil(arrivals * factor / capacity - 1e-9)
     return max(spare, then - needed)
 
 

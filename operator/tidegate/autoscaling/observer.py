@@ -190,6 +190,8 @@ class Observer:
         dispersion = arrivals.dispersion()
         coverage, age_s = self._coverage(at_s, ready, source)
         fresh = coverage >= law.least_coverage and age_s <= law.stale_intervals * law.interval_s
+        timed, measured_ms, slow_share = self._latency()
+        cached_share, items_per_request = self._mix()
         demand = Demand(
             at_s=at_s,
             data_s=at_s - self._since_s,
@@ -205,8 +207,13 @@ class Observer:
             target_ms=self.model.target_ms,
             quantile=self.model.quantile,
             pending=self._pending(),
+            cached_share=cached_share,
+            items_per_request=items_per_request,
+            measured_ms=measured_ms,
+            slow_share=slow_share,
+            timed=timed,
+            growth=self._growth.known,
         )
-        demand = self._with_mix(self._with_latency(demand))
         demand = self._with_capacity(demand)
         demand = replace(demand, backlog=self._backlog(demand))
         if fresh:
@@ -250,39 +257,30 @@ class Observer:
                 pending += pod.pending or 0
         return float(pending)
 
-    def _with_latency(self, demand: Demand) -> Demand:
+    def _latency(self) -> tuple[int, float | None, float | None]:
+        """Timed answers of the last minute, the objective's quantile, the share of slow ones."""
         edges = max((each.edges_ms for each in self._answers), key=len, default=())
         fitting = [each for each in self._answers if each.edges_ms == edges]
-        timed = sum(each.timed for each in fitting)
+        timed = sum([each.timed for each in fitting])
         if timed < LEAST_ANSWERS:
-            return replace(demand, timed=timed)
-        faster = [sum(column) for column in zip(*(each.faster for each in fitting), strict=True)]
-        slow = None
-        if demand.target_ms is not None:
-            slow = share_slower(edges, faster, timed, demand.target_ms)
+            return timed, None, None
+        faster = [sum(column) for column in zip(*[each.faster for each in fitting], strict=True)]
         self._seen = (edges, tuple(faster))
-        measured = quantile_ms(edges, faster, timed, demand.quantile)
-        return replace(demand, timed=timed, measured_ms=measured, slow_share=slow)
+        slow, target_ms = None, self.model.target_ms
+        if target_ms is not None:
+            slow = share_slower(edges, faster, timed, target_ms)
+        return timed, quantile_ms(edges, faster, timed, self.model.quantile), slow
 
-    def _with_mix(self, demand: Demand) -> Demand:
-        succeeded = sum(each.succeeded for each in self._mixes)
-        cached = sum(each.cached for each in self._mixes)
-        items = sum(each.items for each in self._mixes)
+    def _mix(self) -> tuple[float, float]:
+        """Share of cached requests, and items in one that is not; as before, where none came."""
+        succeeded = sum([each.succeeded for each in self._mixes])
         if not succeeded:
             before = self._demand
-            if before is None:
-                return demand
-            return replace(
-                demand,
-                cached_share=before.cached_share,
-                items_per_request=before.items_per_request,
-            )
+            return (before.cached_share, before.items_per_request) if before else (0.0, 1.0)
+        cached = sum([each.cached for each in self._mixes])
+        items = sum([each.items for each in self._mixes])
         ran = succeeded - cached
-        return replace(
-            demand,
-            cached_share=min(1.0, cached / succeeded),
-            items_per_request=max(1.0, items / ran) if ran > 0 else 1.0,
-        )
+        return min(1.0, cached / succeeded), max(1.0, items / ran) if ran > 0 else 1.0
 
     def _pod(self, demand: Demand, service: ServiceTime) -> Pod:
         before = self._demand
@@ -393,7 +391,6 @@ class Observer:
 
     def _with_required(self, demand: Demand, *, fresh: bool) -> Demand:
         law, at_s = self._law, demand.at_s
-        demand = replace(demand, growth=self._growth.known)
         required = load_replicas(demand, demand.arrivals_per_s, law)
         if not fresh or required is None:
             # A gap: what the load needed in it is not known, so the history begins anew.

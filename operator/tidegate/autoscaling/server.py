@@ -158,7 +158,8 @@ class Law:
         least_coverage: share of the Ready pods that must have been read.
         stale_intervals: readings older than so many intervals are old.
         throughput_share: of the throughput used where the objective cannot be met.
-        spare_below: with automatic headroom, one spare replica below so many.
+        spare_pods: with automatic headroom, at least so many pods' capacity is spare ...
+        spare_below: ... below so many replicas.
     """
 
     interval_s: float = 5.0
@@ -179,6 +180,7 @@ class Law:
     least_coverage: float = 0.5
     stale_intervals: float = 3.0
     throughput_share: float = 0.8
+    spare_pods: float = 0.25
     spare_below: int = 6
 
 
