@@ -21,7 +21,7 @@ spec:
 """
 FIXED = SPEC.replace("scaling: {", "replicas: 2\n  scaling: {mode: Fixed, ")
 MEASURED = "status: {scaling: {desired: 2, reason: x, serviceTime: 90 + 20 n ms}}\n"
-TRACE = "time_s,rps\n" + "".join(f"{60 * i},{20 + 15 * (i > 3)}\n" for i in range(8))
+TRACE = "time_s,rps\n" + "".join(f"{60 * i},{20 + 15 * (i > 2)}\n" for i in range(5))
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_table_and_how_replicas_follow(files: Path, capsys: pytest.CaptureFixt
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert lines[0].startswith("detector: ")
-    assert "8 min" in lines[0]
+    assert "5 min" in lines[0]
     assert "90 + 20 n ms for a batch of n (at most 8)" in lines[1]
     assert lines[3].split()[-5:] == ["GPU", "hours", "cost", "replicas", "changes"]
     laws = ["Tidegate", "HPA, 70 % busy", "HPA, 400 ms p99", "KEDA, 18 req/s a pod"]
@@ -88,12 +88,12 @@ def test_a_fixed_number_is_simulated_as_it_is(
     assert code == 0
     (law,) = json.loads(out)["laws"]
     assert law["law"] == "Fixed, 2 replicas"
-    assert law["gpuHours"] == pytest.approx(2 * 8 / 60, abs=0.01)
+    assert law["gpuHours"] == pytest.approx(2 * 5 / 60, abs=0.01)
 
 
 def test_too_few_replicas_are_told_of(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec = SPEC.replace("maxReplicas: 9", "maxReplicas: 1")
-    code, out, _ = run(files, capsys, "--service-time", "90+20n", spec=spec)
+    code, out, _ = run(files, capsys, "--service-time", "90+20n", spec=spec, trace="1800\n2400\n")
     assert code == 0
     assert "maxReplicas (1) was reached: raise it" in out
 

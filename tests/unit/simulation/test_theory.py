@@ -11,7 +11,7 @@ from tidegate.simulation.load import Load, bursts, steady
 from tidegate.simulation.pod import Server
 from tidegate.simulation.world import Balancing, Outcome, View, World, simulate
 
-REQUESTS = 60_000
+REQUESTS = 50_000
 
 
 class Fixed:
@@ -63,7 +63,7 @@ def wait_with_constant_service(servers: int, rate: float, service_s: float) -> f
     return waiting / rate
 
 
-@pytest.mark.parametrize(("servers", "load"), [(1, 0.5), (1, 0.8), (2, 0.7), (4, 0.8)])
+@pytest.mark.parametrize(("servers", "load"), [(1, 0.7), (2, 0.7), (4, 0.8)])
 def test_mean_time_in_m_m_c(servers: int, load: float) -> None:
     rate = servers * load
     expected = 1.0 + erlang_c(servers, rate) / (servers - rate)
@@ -80,7 +80,7 @@ def test_the_tail_of_m_m_1() -> None:
 @pytest.mark.parametrize(("servers", "load"), [(1, 0.7), (3, 0.8)])
 def test_mean_wait_in_m_d_c(servers: int, load: float) -> None:
     rate = servers * load
-    _, mean = played(Server(1.0, 0.0, instances=servers, target_s=10.0), rate, requests=150_000)
+    _, mean = played(Server(1.0, 0.0, instances=servers, target_s=10.0), rate, requests=100_000)
     assert mean - 1.0 == pytest.approx(wait_with_constant_service(servers, rate, 1.0), rel=0.04)
 
 
@@ -105,7 +105,7 @@ def test_loss_of_m_m_1_with_a_bounded_queue() -> None:
         Server(0.06, 0.0, cv=0.35, instances=2, target_s=0.25),
     ],
 )
-@pytest.mark.parametrize("load", [0.4, 0.75])
+@pytest.mark.parametrize("load", [0.7])
 def test_batching_as_the_capacity_model_has_it(server: Server, load: float) -> None:
     """Two programs that were written apart: their 99 % quantiles differ by less than a tenth."""
     rate = load * server.throughput
@@ -132,7 +132,7 @@ def test_batching_as_the_capacity_model_has_it(server: Server, load: float) -> N
 
 def test_random_routing_makes_independent_queues_and_least_request_shorter_ones() -> None:
     server = Server(1.0, 0.0, cv=1.0, target_s=5.0)
-    _, mean = played(server, 4 * 0.7, pods=4, requests=100_000)
+    _, mean = played(server, 4 * 0.7, pods=4, requests=80_000)
     assert mean == pytest.approx(1 / 0.3, rel=0.04)
     law = Fixed(4)
     world = World(server, steady(2.8, 5_000), initial=4, balancing=Balancing.LEAST_REQUEST)

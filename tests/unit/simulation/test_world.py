@@ -42,7 +42,7 @@ def run(world: World, *steps: tuple[float, int], seed: int = 1) -> tuple[Outcome
     return simulate(world, law, seed), law
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 1000),
     rate=st.floats(0.0, 80.0),
