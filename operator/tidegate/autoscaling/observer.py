@@ -302,35 +302,47 @@ class Observer:
             return demand
         pod = self._pod(demand, service)
         # Per second, and with those that run no batch.
-        unit = 1000.0 / max(0.01, 1.0 - demand.cached_share)
-        demand = replace(demand, service=service, throughput_per_pod=pod.throughput * unit)
+        full = pod.throughput * 1000.0 / max(0.01, 1.0 - demand.cached_share)
         target_ms, quantile = demand.target_ms, demand.quantile
         if target_ms is None:
-            return demand
+            return replace(demand, service=service, throughput_per_pod=full)
         idle_ms = idle_quantile(pod, quantile)
-        demand = replace(demand, idle_ms=idle_ms)
-        if idle_ms > target_ms:
-            limit = self._law.throughput_share * pod.throughput * unit
-            return replace(demand, infeasible=True, capacity_per_pod=limit, cautious_per_pod=limit)
+        infeasible, exact = idle_ms > target_ms, True
+        limit: float | None = self._law.throughput_share * full
+        cautious = limit
+        if not infeasible:
+            exact = self._find(pod, target_ms, idle_ms)
+            limit = cautious = None
+            if self._shares is not None:
+                limit, cautious = (max(share, LEAST_SHARE) * full for share in self._shares)
+        return replace(
+            demand,
+            service=service,
+            throughput_per_pod=full,
+            idle_ms=idle_ms,
+            infeasible=infeasible,
+            capacity_per_pod=limit,
+            cautious_per_pod=cautious,
+            exact=exact,
+        )
+
+    def _find(self, pod: Pod, target_ms: float, idle_ms: float) -> bool:
+        """Shares of the throughput that a pod holds; the last ones stay if none can be told now.
+
+        Returns:
+            Whether they are exact.
+        """
+        quantile = self.model.quantile
         room_ms = min(target_ms, idle_ms * LEAST_ROOM)
         aim_ms = max(room_ms, target_ms * math.exp(-self._feedback))
         # Halfway to the idle pod's latency where the margin would ask for less than that.
         cautious_ms = max(self._law.down_margin * aim_ms, (idle_ms + aim_ms) / 2.0)
-        limit_found = self._capacities.find(pod, quantile, aim_ms)
-        cautious_found = self._capacities.find(pod, quantile, cautious_ms)
-        exact = False
-        if limit_found is not None and cautious_found is not None:
-            self._shares = (limit_found.share, cautious_found.share)
-            exact = limit_found.exact and cautious_found.exact
-        if self._shares is None:
-            return demand
-        full = pod.throughput * unit
-        return replace(
-            demand,
-            capacity_per_pod=max(self._shares[0], LEAST_SHARE) * full,
-            cautious_per_pod=max(self._shares[1], LEAST_SHARE) * full,
-            exact=exact,
-        )
+        limit = self._capacities.find(pod, quantile, aim_ms)
+        cautious = self._capacities.find(pod, quantile, cautious_ms)
+        if limit is None or cautious is None:
+            return False
+        self._shares = (limit.share, cautious.share)
+        return limit.exact and cautious.exact
 
     def _with_feedback(self, demand: Demand, *, steady: bool) -> Demand:
         """Compare measured latency with the model's, and remember by how much it is off."""
