@@ -396,14 +396,14 @@ def main() -> int:
         nargs="*",
         type=Path,
         default=[],
-        help="reports of other laws or parts, to be told of together",
+        help="reports of other laws or parts, to be told of together with what is played now",
     )
     given = line.parse_args()
     if given.traces and not list(given.traces.glob("*.csv")):
         line.error(f"{given.traces} holds no CSV files; give a folder of traces, or none")
     report = Report("autoscaling", "Attainment and GPU time of autoscaling laws, simulated.")
     began = time.monotonic()
-    played = [r for path in given.earlier for r in earlier(path)]
+    played: list[Played] = []
     seeds = 1 if given.quick else given.seeds
     todo = tasks(given.traces, given.quick, tuple(given.laws), given.parts, seeds)
     with ProcessPoolExecutor(given.processes) as pool:
@@ -411,6 +411,14 @@ def main() -> int:
             played += found
             took = f"at {time.monotonic() - began:.0f} s"
             print(f"{done}/{len(todo)} {todo[done - 1]}, {took}", file=sys.stderr, flush=True)
+    # What was played now takes the place of the same run of an earlier report.
+    kept = {(r.group, r.job, r.seed, r.cold_s, r.setting) for r in played}
+    before = {
+        (r.group, r.job, r.seed, r.cold_s, r.setting): r
+        for path in given.earlier
+        for r in earlier(path)
+    }
+    played += [r for key, r in before.items() if key not in kept]
     if {r.setting.law for r in played} == set(LAWS):
         tell(played, report, 20 if given.quick else RESAMPLES)
     if given.picture:
