@@ -85,6 +85,7 @@ async def follow(
             if not version:
                 found, version = await upstream.list(token, collection)
                 yield Whole([_slim(one) for one in found])
+                found = []  # a watch is long, and a thousand documents are large
             async for change in upstream.watch(token, collection, version):
                 version = str(change.object["metadata"].get("resourceVersion") or version)
                 backoff.failures = 0

@@ -153,6 +153,7 @@ class Fleet(Board):
             if isinstance(news, Whole):
                 now = self._now()
                 self._found[feed] = {_key(o): _summary(o, now) for o in news.objects}
+                news.objects.clear()  # nor keep them while nothing happens
                 if len(self._found) == len(self._namespaces):
                     self.tell("fleet", self._whole(), instead_of_all=True)
                     self.tell("state", self._state())
