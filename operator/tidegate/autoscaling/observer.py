@@ -34,6 +34,8 @@ MOST_DISTANCE: Final = math.log(5.0)
 """... and by what factor their share may differ from the objective's."""
 LEAST_ROOM: Final = 1.05
 """Feedback never aims lower than this above the latency of an idle pod."""
+MOST_TAKEN: Final = 0.5
+"""Of the capacity that the model says, what feedback leaves at least."""
 LEAST_SHARE: Final = 0.02
 """Of the throughput: a pod that holds less is sized as if it held this."""
 
@@ -341,7 +343,12 @@ class Observer:
         cautious = self._capacities.find(pod, quantile, cautious_ms)
         if limit is None or cautious is None:
             return False
-        self._shares = (limit.share, cautious.share)
+        # Feedback takes half of it at most: latency that more pods do not mend must not run away.
+        least = 0.0
+        if self._feedback > 0.0:
+            plain = self._capacities.find(pod, quantile, target_ms)
+            least = 0.0 if plain is None else MOST_TAKEN * plain.share
+        self._shares = (max(least, limit.share), max(least, cautious.share))
         return limit.exact and cautious.exact
 
     def _with_feedback(self, demand: Demand, *, steady: bool) -> Demand:

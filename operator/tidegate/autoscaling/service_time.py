@@ -39,6 +39,8 @@ UNKNOWN_CV: Final = 0.15
 FEW: Final = 8
 """Executions in one sample up to which its distance from the mean tells how much *one* varies.
 In larger ones drift and differences between pods would pass for it."""
+MOST_OFF: Final = 1.0
+"""By what share of the mean one sample is taken to differ at most."""
 LEAST_FREEDOM: Final = 20.0
 """Such samples without which the variation is not known."""
 GONE: Final = 0.01
@@ -121,6 +123,8 @@ class ServiceTimes:
         known = self._long.get(size)
         if known is not None and count <= FEW and known.count >= FEW:
             off = busy_ms * known.count / (count * known.busy_ms) - 1.0 if known.busy_ms else 0.0
+            # Drift between looks moves all samples; one far off is a change about to be noticed.
+            off = min(MOST_OFF, max(-MOST_OFF, off))
             self._squares += off * off / (1.0 / count + 1.0 / known.count)
             self._freedom += 1.0
         for sizes in (self._long, self._recent, self._newest):
@@ -137,6 +141,8 @@ class ServiceTimes:
         change = self._change()
         self.changed = change is not None
         if change is not None:
+            # What differed by the change is no variation of single executions.
+            self._squares = self._freedom = 0.0
             for size in self._long.values():
                 size.count *= CHANGED_KEEP
                 size.busy_ms *= CHANGED_KEEP * change
