@@ -15,7 +15,7 @@ from tidegate.api.names import REVISION_LABEL
 from tidegate.api.spec import ScalingMode, Sidecar, Spec
 from tidegate.api.units import duration_s
 from tidegate.autoscaling.decision import Fleet
-from tidegate.cold_start import cold_start, summarise
+from tidegate.cold_start import Summary, cold_start, summarise
 from tidegate.diagnosis import diagnose_pod, diagnose_revision, is_ready
 from tidegate.observed import Measured, Measurements, Object, Observed, Ref
 from tidegate.placement import Load, Placement, Pods
@@ -251,7 +251,7 @@ class Scene:
             ),
             raised_at_s=_epoch_s(before.get("raised")),
             lowered_at_s=_epoch_s(before.get("lowered")),
-            cold_start_s=self._start_s(revision),
+            cold_start_s=self._cold_start_s(revision, before),
             rollout=record.phase in LIVE and bool(record.stable),
         )
 
@@ -305,16 +305,28 @@ class Scene:
         )
 
     def _start_s(self, revision: Revision) -> float | None:
-        """How long the revision's pods took from creation to Ready, at most."""
-        found = []
-        for pod in self.pods(revision):
-            for condition in (pod.get("status") or {}).get("conditions") or ():
-                if (condition.get("type"), condition.get("status")) == ("Ready", "True"):
-                    ready_at = condition.get("lastTransitionTime")
-                    if ready_at:
-                        created = moment(pod["metadata"]["creationTimestamp"])
-                        found.append((moment(ready_at) - created).total_seconds())
-        return max(found, default=None)
+        """How long the revision's pods took to start, typically."""
+        found = self._starts(revision)
+        return None if found is None else found.median_s
+
+    def _cold_start_s(self, revision: Revision, before: Mapping[str, Any]) -> float | None:
+        """The same for scaling: a pod that was not ready for a while says that it took longer.
+
+        Args:
+            revision: whose pods.
+            before: ``status.scaling`` as last written.
+        """
+        known = [s for s in (self._start_s(revision),) if s is not None]
+        stable = ((self.observed.deployment.get("status") or {}).get("revisions") or {}).get(
+            "stable"
+        ) or {}
+        if stable.get("hash") == revision.hash and before.get("coldStart"):
+            known.append(duration_s(before["coldStart"]))
+        return min(known, default=None)
+
+    def _starts(self, revision: Revision) -> Summary | None:
+        there = (p for p in self.pods(revision) if not p["metadata"].get("deletionTimestamp"))
+        return summarise(start for pod in there if (start := cold_start(pod)) is not None)
 
     def keeps_failed(self, record: Record) -> bool:
         """Whether a failed canary's pods still stay."""
@@ -336,8 +348,9 @@ class Scene:
             self.observed.models,
         )
         there = [p for p in pods if not p["metadata"].get("deletionTimestamp")]
-        starts = summarise(start for pod in there if (start := cold_start(pod)) is not None)
-        return RevisionView(revision, finding, len(there), sum(map(is_ready, there)), starts)
+        return RevisionView(
+            revision, finding, len(there), sum(map(is_ready, there)), self._starts(revision)
+        )
 
     def pods(self, revision: Revision) -> list[Object]:
         """Its pods, oldest first."""

@@ -430,6 +430,8 @@ def slo(deployment: Object, spec: Spec, attained: Attained | None) -> SloStatus:
 
 _WINDOW_S: Final = 300.0
 """As in `tidegate.attainment`; a shorter one is called so, too: it fills once."""
+_LONGEST_S: Final = 99_999.0
+"""What a duration of five digits can say."""
 _DEAD_BAND: Final = 0.25
 """Figures within this share of the last ones are no news."""
 
@@ -453,7 +455,9 @@ def scaling(deployment: Object, scale: Replicas, now: datetime) -> ScalingStatus
         required_replicas=decision.required,
         spare=None if decision.required is None else decision.spare,
         hold=None if decision.hold is None else decision.hold.value,
-        cold_start=None if fleet.cold_start_s is None else f"{fleet.cold_start_s:.0f}s",
+        cold_start=None
+        if fleet.cold_start_s is None
+        else f"{min(fleet.cold_start_s, _LONGEST_S):.0f}s",
         raised=raised,
         lowered=lowered,
         reason=scale.reason[:MAX_MESSAGE],

@@ -2,14 +2,14 @@
 
 import math
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.plan.world import World, pending_for_gpu
+from tests.unit.plan.world import World, pending_for_gpu, ready_pod
 from tidegate.actions import Event, Scale
 from tidegate.autoscaling.demand import Demand, ServiceTime, Source
 from tidegate.observed import Attained, Measurements
@@ -22,7 +22,7 @@ def world(**scaling: Any) -> World:
     found = World()
     found.edit(
         slo={"latency": {"target": "100ms"}},
-        scaling={"minReplicas": 1, "maxReplicas": 8} | scaling,
+        scaling={"minReplicas": 1, "maxReplicas": 8, "headroom": "1"} | scaling,
         rollout={"bake": "0s"},
     )
     found.settle()
@@ -72,6 +72,35 @@ def asked(found: World) -> int:
         if d["metadata"]["labels"]["tidegate.dev/revision"] == found.stable()
     ]
     return int(deployment["spec"]["replicas"])
+
+
+def test_a_pod_that_was_not_ready_for_a_while_makes_no_cold_start_longer() -> None:
+    found = world()
+    took = timedelta(seconds=40)
+
+    def ready_then(pod: dict[str, Any]) -> None:
+        ready_pod(pod)
+        created = pod["metadata"]["creationTimestamp"]
+        at = (datetime.fromisoformat(created) + took).strftime("%Y-%m-%dT%H:%M:%SZ")
+        status = pod["status"]
+        status["conditions"].append({"type": "ContainersReady", "status": "True"})
+        for each in status["conditions"]:
+            each["lastTransitionTime"] = at if each["type"] == "Ready" else created
+        [fetch] = status["initContainerStatuses"]
+        fetch["state"]["terminated"] |= {"startedAt": created, "finishedAt": created}
+        status["containerStatuses"][0]["state"]["running"]["startedAt"] = created
+
+    found.outcomes[found.stable()] = ready_then
+    found.play()
+    load(found, 50.0)
+    found.step()
+    assert found.status["scaling"]["coldStart"] == "40s"
+    took = timedelta(days=2)
+    found.play()
+    load(found, 120.0)
+    found.step()
+    assert found.status["scaling"]["desired"] > 1
+    assert found.status["scaling"]["coldStart"] == "40s"
 
 
 def test_without_measurements_replicas_stay() -> None:
