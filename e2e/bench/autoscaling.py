@@ -69,7 +69,7 @@ def tasks(
     if "scenarios" in parts:
         alike = scenarios(seconds)[:: 4 if quick else 1]
         made += [
-            Task("scenarios", each, COLDS_S[:1], laws, 3 if quick else 2)
+            Task("scenarios", each, COLDS_S[:1], laws, every)
             for each in cases(lambda _: alike, seeds)
         ]
     if "starts" in parts and not quick:
@@ -328,7 +328,7 @@ def draw(jobs_: Runs, scenario_runs: Runs, path: Path) -> None:
         (name, [r for r in scenario_runs if r.job == name])
         for name in dict.fromkeys(r.job for r in scenario_runs)
     ]
-    columns = min(5, len(panels))
+    columns = min(4, len(panels))
     lines = math.ceil(len(panels) / columns)
     figure, axes = pyplot.subplots(
         lines, columns, figsize=(3.4 * columns, 3.6 * lines), squeeze=False
