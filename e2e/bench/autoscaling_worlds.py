@@ -186,7 +186,7 @@ def _oracle(value: float, job: Job, cold_s: float, _: Capacities) -> Policy:
 
 LAWS: Final[dict[str, tuple[tuple[float, ...], Callable[..., Policy]]]] = {
     ORACLE: ((0.7, 0.8, 0.9, 0.95, 1.0, 1.05), _oracle),
-    OURS: ((0.55, 0.7, 0.8, 0.9, 1.05, 1.4), _tidegate),
+    OURS: ((0.55, 0.8, 1.05, 1.3, 1.65, 2.1), _tidegate),
     RPS: (
         (0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
         lambda v, job, *_: Hpa(Metric.RPS, v * holds(job.server)),
