@@ -63,7 +63,9 @@ kwok: venv ## build kwok, for thousands of pretend nodes
 	@$(PY) -m e2e.cluster kwok
 
 generate: venv ## write the CRD, its copies, the references, the chart's README, install.yaml
-	@PYTHONPATH=operator $(PY) -m tidegate.api.generate
+	@for part in api.generate cli.reference runtime.reference; do \
+		PYTHONPATH=operator $(PY) -m tidegate.$$part || exit 1; \
+	done
 	@$(PY) -m helm.generate
 
 lock: ## write the lock files anew from pyproject.toml and the images' *.in

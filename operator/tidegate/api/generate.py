@@ -1,12 +1,14 @@
 """Writes what is made from the types: the CRD and its copies, the admission policies, the docs.
 
 ``python -m tidegate.api.generate`` writes; with ``--check`` it only tells what is out of date
-(exit status 1). A test does the same.
+(exit status 1). A test does the same. The references of the command line and of the metrics are
+written alike, by `tidegate.cli.reference` and `tidegate.runtime.reference`.
 """
 
 import argparse
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -109,35 +111,39 @@ def files() -> dict[str, str]:
     }
 
 
-def stale(root: Path = ROOT) -> list[str]:
-    """Paths whose content is not what the types say."""
+def stale(root: Path = ROOT, contents: Mapping[str, str] | None = None) -> list[str]:
+    """Paths whose content is not as it should be.
+
+    Args:
+        root: of the repository.
+        contents: path in it -> content; `files` where not given.
+    """
     return [
         path
-        for path, content in files().items()
-        if not (root / path).is_file() or (root / path).read_text() != content
+        for path, content in (files() if contents is None else contents).items()
+        if not (root / path).is_file() or (root / path).read_text(encoding="utf-8") != content
     ]
 
 
-def write(root: Path = ROOT) -> list[str]:
-    """Write what is stale, and tell which paths that were."""
-    written = stale(root)
-    contents = files()
+def write(root: Path = ROOT, contents: Mapping[str, str] | None = None) -> list[str]:
+    """Write what is stale, and tell which paths that were; arguments as above."""
+    contents = files() if contents is None else contents
+    written = stale(root, contents)
     for path in written:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_text(contents[path])
+        (root / path).write_text(contents[path], encoding="utf-8")
     return written
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command."""
-    parser = argparse.ArgumentParser(prog="tidegate.api.generate", description=__doc__)
+def main(arguments: Sequence[str] | None = None, contents: Mapping[str, str] | None = None) -> int:
+    """The command; ``contents`` as above."""
+    parser = argparse.ArgumentParser(description="Writes generated files.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if stale")
-    options = parser.parse_args(arguments)
-    if options.check:
-        for path in (found := stale()):
+    if parser.parse_args(arguments).check:
+        for path in (found := stale(contents=contents)):
             print(f"{path} is out of date: run `make generate`", file=sys.stderr)
         return 1 if found else 0
-    for path in write():
+    for path in write(contents=contents):
         print(f"wrote {path}")
     return 0
 
