@@ -3,7 +3,7 @@
 ``python -m e2e.bench.autoscaling`` plays jobs in the simulated cluster of `tidegate.simulation`
 under Tidegate's law (the code that runs in the cluster) and under others': HPA by utilisation and
 by latency, KEDA, an rps target that knows what a pod holds, Knative's KPA, llm-d's SLO law, and a
-clairvoyant oracle. No cluster; about 25 minutes on 2 cores, ``--quick`` half a minute.
+clairvoyant oracle. No cluster; meant for half an hour of 2 cores, ``--quick`` for half a minute.
 
 Each law is swept over its setting, to a curve of attainment against GPU time. For a given
 attainment a law gets the cheapest setting that reaches it on half of the jobs; what counts is what
