@@ -190,14 +190,14 @@ def play(
     alpha, beta = pod.alpha, pod.beta
     factors = service_factors(pod.cv) if pod.cv > 0.0 else None
     largest = pod.batch
-    plain = pod.queue is None and pod.delay == 0.0 and not pod.preferred
-    if pod.queue is not None:
-        times = times.copy()  # refused ones are taken out
+    plain = not gathers(pod)
     free = [0.0] * pod.instances
     single = pod.instances == 1
     i = late = refused = batches = 0
     ready = 0.0
     end = len(times)
+    # An idle server takes the first at once; it never waits in the queue.
+    room = end if pod.queue is None else max(1, pod.queue)
     while i < end:
         if not single:
             ready = free[0]
@@ -207,12 +207,18 @@ def play(
         else:
             start = ready
             n = bisect_right(times, start, i + 1, min(i + largest, end)) - i
-        if not plain:
-            n, start, gone = _gather(pod, times, i, n, start)
+        if i + room < end and times[i + room] <= start:
+            if not refused:
+                times = times.copy()
+            gone = bisect_right(times, start, i + room) - i - room
+            del times[i + room : i + room + gone]
             # Whether they were among the first ones is not worth a search: few are refused
             # where it matters.
             refused += gone
             end -= gone
+            n = min(n, room)
+        if not plain:
+            n, start = _gather(pod, times, i, n, start)
         time = alpha + beta * n
         if factors is not None:
             time *= factors[batches % LONGEST]
@@ -233,7 +239,12 @@ def play(
     return Run(max(1, i - first + refused), late + refused, batches)
 
 
-def _gather(pod: Pod, times: list[float], i: int, n: int, start: float) -> tuple[int, float, int]:
+def gathers(pod: Pod) -> bool:
+    """Whether batches are put together by more than what waits: several times the work of a run."""
+    return pod.delay > 0.0 or bool(pod.preferred)
+
+
+def _gather(pod: Pod, times: list[float], i: int, n: int, start: float) -> tuple[int, float]:
     """The next batch of Triton's dynamic batcher, which an instance could take at ``start``.
 
     A preferred size that is reached goes at once, the largest of them; otherwise a batch that
@@ -241,32 +252,22 @@ def _gather(pod: Pod, times: list[float], i: int, n: int, start: float) -> tuple
     it waits.
 
     Returns:
-        Requests in it, when it starts, and how many were refused meanwhile (and taken out).
+        Requests in it, and when it starts.
     """
-    gone = 0
-    end = len(times)
     delay = pod.delay
-    if pod.queue is not None:
-        waiting = bisect_right(times, start, i + 1, end) - i
-        # An idle server takes the first at once; it never waits in the queue.
-        room = max(1, pod.queue)
-        if waiting > room:
-            gone = waiting - room
-            del times[i + room : i + waiting]
-            end -= gone
-            n = min(n, room)
     sizes = pod.preferred or ((pod.batch,) if delay > 0.0 else ())
     fitting = [size for size in sizes if size <= n]
     if fitting:
-        return fitting[-1], start, gone
+        return fitting[-1], start
     if delay == 0.0 or n >= pod.batch:
-        return n, start, gone
+        return n, start
+    end = len(times)
     until = max(start, times[i] + delay)
     aim = sizes[0]  # all of them are larger than n
     filled = times[i + aim - 1] if i + aim <= end else math.inf
     if filled <= until:
-        return aim, max(start, filled), gone
-    return bisect_right(times, until, i + 1, min(i + pod.batch, end)) - i, until, gone
+        return aim, max(start, filled)
+    return bisect_right(times, until, i + 1, min(i + pod.batch, end)) - i, until
 
 
 def latencies_at(pod: Pod, rate: float, *, arrivals: int = FINE) -> list[float]:

@@ -1,12 +1,21 @@
 """Remembered capacities: close to the model, within the budget, the same each time."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
-from tidegate.autoscaling.capacities import Capacities
-from tidegate.autoscaling.capacity import Pod, capacity, idle_quantile, latency_quantile
+from tidegate.autoscaling import capacities as capacities_module
+from tidegate.autoscaling.capacities import GATHERED, Capacities
+from tidegate.autoscaling.capacity import (
+    Capacity,
+    Pod,
+    capacity,
+    idle_quantile,
+    latency_quantile,
+)
 
 POD = Pod(8.0, 6.0, batch=8)
 ENDLESS = 10**9
@@ -87,6 +96,41 @@ def test_a_budget_is_kept_and_work_goes_on_in_the_next_round() -> None:
         assert rounds < 50
         capacities.refill()
     assert rounds > 1
+
+
+@pytest.mark.parametrize(
+    ("pod", "weight"),
+    [
+        (POD, 1),
+        (replace(POD, queue=50), 1),
+        (replace(POD, delay=2.0), GATHERED),
+        (replace(POD, preferred=(4, 8)), GATHERED),
+        (replace(POD, delay=2.0, preferred=(4, 8), queue=50), GATHERED),
+    ],
+)
+def test_batches_that_wait_cost_more_of_the_budget(
+    pod: Pod, weight: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that is spent is what was played, by the work in it: coarse, exact, expected."""
+    played: list[int] = []
+
+    def counted(*args: Any, **how: Any) -> Capacity:
+        worked = capacity(*args, **how)
+        played.append(worked.batches)
+        return worked
+
+    monkeypatch.setattr(capacities_module, "capacity", counted)
+    capacities = Capacities(ENDLESS, fine=4_000)
+    capacities.find(pod, 0.99, 100.0)
+    assert len(played) == 4
+    assert ENDLESS - capacities.left == weight * sum(played)
+    before, left = sum(played), capacities.left
+    capacities.find(replace(pod, alpha=10.0), 0.99, 100.0)
+    assert sum(played) > before
+    assert left - capacities.left == weight * (sum(played) - before)
+    left = capacities.left
+    capacities.expected_latency(pod, 0.99, 0.5 * pod.throughput)
+    assert left - capacities.left in [weight * 4_000 * points for points in (2, 4)]
 
 
 def test_what_no_idle_request_meets_is_nothing_at_once() -> None:

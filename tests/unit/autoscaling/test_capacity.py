@@ -105,7 +105,9 @@ def test_by_hand(pod: Pod, times: list[float], latencies: list[float]) -> None:
 
 
 def test_refused_requests_are_late_ones() -> None:
-    assert play(Pod(8, 2, queue=1), [0.0, 1.0, 2.0, 100.0], 50.0).late == 1
+    times = [0.0, 1.0, 2.0, 100.0]
+    assert play(Pod(8, 2, queue=1), times, 50.0).late == 1
+    assert times == [0.0, 1.0, 2.0, 100.0]  # others play them, too
 
 
 def test_a_bounded_queue_holds_no_more_than_an_endless_one() -> None:
