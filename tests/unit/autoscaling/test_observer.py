@@ -436,6 +436,33 @@ def test_feedback_learns_what_the_model_does_not_know() -> None:
     assert demand.measured_ms is not None
 
 
+def test_latency_that_pods_do_not_mend_takes_half_of_a_capacity_at_most() -> None:
+    """30 ms on the way to the pod and back, however little it has to do."""
+    model = replace(MODEL, target_ms=30.0)
+    near, far = World(2, model=model), World(2, model=model)
+    for pod in [*near.pods, *far.pods]:
+        pod.edges_ms = (10, 14, 18, 22, 26, 30, 60)
+
+    def farther(pod: Pod) -> None:
+        reading = pod.reading
+
+        def late(at_s: float) -> Reading:
+            real = reading(at_s)
+            return replace(real, edges_ms=tuple(edge + 30 for edge in real.edges_ms))
+
+        pod.reading = late  # type: ignore[method-assign]
+
+    for pod in far.pods:
+        farther(pod)
+    plain, demand = near.after(20.0, 250.0), far.after(20.0, 250.0)
+    assert demand.feedback > 0.5
+    assert plain.capacity_per_pod is not None
+    assert demand.capacity_per_pod == pytest.approx(0.5 * plain.capacity_per_pod, rel=0.1)
+    assert demand.required_replicas is not None
+    assert plain.required_replicas is not None
+    assert demand.required_replicas <= 2 * plain.required_replicas
+
+
 def test_a_few_slow_requests_teach_nothing() -> None:
     world = World(1)
     for _ in world.run(4.0, 120.0):
