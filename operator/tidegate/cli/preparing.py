@@ -1,6 +1,6 @@
 """The commands around a rollout: before it, beside it, after it.
 
-`plan`, `diff`, `init`, `golden record`, `load`, `doctor`, `eject`, `completion`. As in
+`plan`, `diff`, `init`, `migrate`, `golden record`, `load`, `doctor`, `eject`, `completion`. As in
 `tidegate.cli.main`, only what every command needs is imported at the top.
 """
 
@@ -108,6 +108,47 @@ def _write(path: Path, text: str) -> None:
         raise Trouble(f"{path} exists", "name another, or remove it") from None
     except OSError as error:
         raise Trouble(f"{path} cannot be written: {error}") from None
+
+
+@app.command(rich_help_panel=PREPARE)
+def migrate(
+    file: Annotated[
+        str, typer.Argument(help="Manifests, as YAML; - is stdin.", show_default=False)
+    ],
+    source: Annotated[str, typer.Option(help="Where the files will lie: s3://..., ...")] = "",
+    latency: Annotated[
+        str, typer.Option(help="Latency objective, such as 100ms; replicas follow it.")
+    ] = "",
+    name: Annotated[str, typer.Option(help="Of the ModelDeployment; else the old one's.")] = "",
+    model: Annotated[str, typer.Option(help="Name that clients ask for; else the old one's.")] = "",
+    container: Annotated[str, typer.Option(help="The one that runs Triton; else found out.")] = "",
+    filename: Annotated[
+        str, typer.Option("-f", "--filename", help="Write it there; else to stdout.")
+    ] = "",
+    output: Form = None,
+) -> None:
+    """Write the manifest for what serves now: Deployment, InferenceService or Rollout.
+
+    Asks no cluster and changes nothing. What is not carried over goes to stderr, line by line, with
+    what to do about it.
+    """
+    from tidegate.cli import migrating
+    from tidegate.cli.common import yaml_text
+
+    options = migrating.Options(source, name, model, container, latency)
+    found = migrating.migrate(migrating.read(file), options)
+    made = [one.manifest for one in found]
+    for one in found:
+        before = f"{one.manifest['metadata']['name']}: " if len(found) > 1 else ""
+        for note in one.notes:
+            typer.echo(f"{before}{note}", err=True)
+    if output is not None:
+        dump(made[0] if len(made) == 1 else made, output)
+    elif filename:
+        _write(Path(filename), yaml_text(made))
+        typer.echo(f"{filename}: {', '.join(m['metadata']['name'] for m in made)}")
+    else:
+        typer.echo(yaml_text(made), nl=False)
 
 
 @app.command(rich_help_panel=PREPARE)
