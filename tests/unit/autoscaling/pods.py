@@ -11,7 +11,7 @@ from tidegate.measurement import Counts, Reading
 from tidegate.resources.sidecar import LATENCY_EDGES_MS, TrafficClass
 
 START_S = 1_700_000_000.0
-MAY_VARY = unit_gammas(0.01, 7)
+MAY_VARY = unit_gammas(0.01, 7, 4000)
 
 
 @dataclass

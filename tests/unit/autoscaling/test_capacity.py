@@ -151,12 +151,12 @@ def test_capacity_lies_below_the_throughput_and_rises_with_the_target(
     pod: Pod, slack: float
 ) -> None:
     target = slack * pod.time_of(1)
-    less = capacity(pod, 0.95, target, arrivals=500).rate
-    more = capacity(pod, 0.95, 1.5 * target, arrivals=500).rate
+    less = capacity(pod, 0.95, target, arrivals=300).rate
+    more = capacity(pod, 0.95, 1.5 * target, arrivals=300).rate
     assert 0.0 <= less <= 0.98 * pod.throughput + 1e-9
     assert more >= less * 0.97
     scaled = Pod(pod.alpha * 10, pod.beta * 10, pod.instances, pod.batch, scv=pod.scv)
-    assert capacity(scaled, 0.95, 10 * target, arrivals=500).rate * 10 == pytest.approx(
+    assert capacity(scaled, 0.95, 10 * target, arrivals=300).rate * 10 == pytest.approx(
         less, rel=0.01
     )
 

@@ -18,8 +18,8 @@ from tidegate.resources.sidecar import TrafficClass
 
 MODEL = ServerModel(max_batch=8, target_ms=100.0)
 TICK_S = 5.0
-SHARED = Capacities(10**9, fine=5000)
-"""Worked out once for all tests."""
+SHARED = Capacities(10**9, fine=2000)
+"""Worked out once for all tests, less exactly than in the operator."""
 
 
 class World:
@@ -89,14 +89,14 @@ class World:
 
 
 def test_nothing_is_said_before_sixty_seconds_of_data() -> None:
-    said = list(World().run(20.0, 90.0))
+    said = list(World(triton=False).run(20.0, 90.0))
     assert [demand is not None for demand in said] == [False] * 11 + [True] * 7
     assert said[11] is not None
     assert said[11].data_s == 60.0
 
 
 def test_what_is_learned_of_a_server_at_ease() -> None:
-    demand = World(2, noise=True).after(100.0, 300.0)
+    demand = World(2, noise=True).after(100.0, 200.0)
     assert demand.source is Source.SIDECAR
     assert demand.arrivals_per_s == pytest.approx(100, rel=0.06)
     assert demand.long_per_s == pytest.approx(100, rel=0.04)
@@ -123,7 +123,7 @@ def test_what_is_learned_of_a_server_at_ease() -> None:
 def test_arrivals_are_exact_under_overload_where_completions_are_not(sidecar: bool) -> None:
     world = World(sidecar=sidecar)
     arriving = 1.25 * 8000 / 56
-    demand = world.after(arriving, 180.0)
+    demand = world.after(arriving, 120.0)
     answered = world.pods[0].answered
     world.after(arriving, 60.0)
     completions = (world.pods[0].answered - answered) / 60.0
@@ -140,13 +140,13 @@ def test_arrivals_are_exact_under_overload_where_completions_are_not(sidecar: bo
 
 def test_both_sources_say_the_same_of_the_same_pods() -> None:
     """A sidecar's counter and Triton's flow balance: equal rates of an equal stream."""
-    one, other = World(3).after(120.0, 120.0), World(3, sidecar=False).after(120.0, 120.0)
+    one, other = World(3).after(60.0, 120.0), World(3, sidecar=False).after(60.0, 120.0)
     assert one.long_per_s == pytest.approx(other.long_per_s, rel=1e-9)
     assert one.service == other.service
 
 
 def test_a_step_of_the_load_shows_within_fifteen_seconds() -> None:
-    world = World(4)
+    world = World(4, triton=False)
     world.after(100.0, 200.0)
     assert world.after(300.0, 15.0).arrivals_per_s > 270
     assert world.demand is not None
@@ -154,9 +154,9 @@ def test_a_step_of_the_load_shows_within_fifteen_seconds() -> None:
 
 
 def test_a_step_of_the_load_is_no_dispersion() -> None:
-    world = World(4)
-    world.after(100.0, 200.0)
-    assert world.after(300.0, 60.0).dispersion < 2.0
+    world = World(4, triton=False)
+    world.after(50.0, 200.0)
+    assert world.after(150.0, 60.0).dispersion < 2.0
 
 
 @pytest.mark.parametrize(("scv", "least", "most"), [(1.0, 1.0, 1.4), (4.0, 2.5, 5.5)])
@@ -183,20 +183,20 @@ def test_pods_that_are_not_read_are_taken_to_get_what_others_get() -> None:
 
 def test_nobody_is_read_is_not_nothing_arrives() -> None:
     world = World(2)
-    before = world.after(200.0, 100.0)
+    before = world.after(20.0, 100.0)
     world.unread = {"p0", "p1"}
-    demand = world.after(200.0, 15.0)
+    demand = world.after(20.0, 15.0)
     assert demand.coverage == 1.0  # three intervals may pass
     assert demand.age_s == 15.0
-    demand = world.after(200.0, TICK_S)
+    demand = world.after(20.0, TICK_S)
     assert (demand.coverage, demand.age_s, demand.history_s) == (0.0, 20.0, 0.0)
-    demand = world.after(200.0, 700.0)
+    demand = world.after(20.0, 700.0)
     assert demand.arrivals_per_s == pytest.approx(before.arrivals_per_s, rel=0.1)
     assert (demand.coverage, demand.age_s) == (0.0, 720.0)
 
 
 def test_no_ready_pod_is_no_coverage() -> None:
-    world = World(1)
+    world = World(1, triton=False)
     world.after(50.0, 100.0)
     demand = world.observer.observe(world.now_s + 5.0, [], ready=[])
     assert demand is not None
@@ -209,14 +209,14 @@ def test_a_scrape_of_prometheus_each_fifteen_seconds() -> None:
     latest: dict[str, Look] = {}
     for tick in range(1, 60):
         world.capacities.refill()
-        world.serve(150.0)
+        world.serve(75.0)
         pod = world.pods[tick % 3]
         latest[pod.uid] = pod.look(world.now_s)
         demand = world.observer.observe(
             world.now_s, latest.values(), ready=[pod.uid for pod in world.pods]
         )
     assert demand is not None
-    assert demand.long_per_s == pytest.approx(150, rel=0.05)
+    assert demand.long_per_s == pytest.approx(75, rel=0.05)
     assert demand.coverage == 1.0
     assert demand.dispersion < 1.6
     assert demand.service is not None
@@ -274,7 +274,7 @@ counters = st.lists(
         st.sampled_from(["known", "unknown"]),
     ),
     min_size=14,
-    max_size=30,
+    max_size=20,
 )
 
 
@@ -326,9 +326,9 @@ def test_two_proxies_by_turns_are_no_load() -> None:
 def test_the_order_of_pods_does_not_matter() -> None:
     said = set()
     for order in [(0, 1, 2), (2, 1, 0), (1, 2, 0)]:
-        world = World(3, noise=True, capacities=Capacities())
+        world = World(3, noise=True, capacities=Capacities(fine=2000))
         for _ in range(14):
-            world.serve(120.0)
+            world.serve(40.0)
             looks = world.looks()
             demand = world.observer.observe(
                 world.now_s, [looks[i] for i in order], ready=[world.pods[i].uid for i in order]
@@ -418,7 +418,7 @@ def test_cached_answers_need_no_pod() -> None:
 def test_feedback_learns_what_the_model_does_not_know() -> None:
     """Latency outside of Triton's compute: the measured quantile is far above the model's."""
     world = World(1)
-    calm = world.after(70.0, 300.0)
+    calm = world.after(70.0, 200.0)
     assert abs(calm.feedback) < 0.25
     slow = World(1)
     pod = slow.pods[0]
@@ -430,7 +430,7 @@ def test_feedback_learns_what_the_model_does_not_know() -> None:
         return replace(real, batches=batches)
 
     pod.stats = half_the_time  # type: ignore[method-assign]
-    demand = slow.after(80.0, 300.0)
+    demand = slow.after(80.0, 200.0)
     assert demand.feedback > 0.3
     assert demand.feedback <= LAW.feedback_most
     assert demand.measured_ms is not None
@@ -439,9 +439,12 @@ def test_feedback_learns_what_the_model_does_not_know() -> None:
 def test_latency_that_pods_do_not_mend_takes_half_of_a_capacity_at_most() -> None:
     """30 ms on the way to the pod and back, however little it has to do."""
     model = replace(MODEL, target_ms=30.0)
-    near, far = World(2, model=model), World(2, model=model)
-    for pod in [*near.pods, *far.pods]:
-        pod.edges_ms = (10, 14, 18, 22, 26, 30, 60)
+    near = World(2, model=model, law=replace(LAW, feedback_gain=0.0))
+    far = World(2, model=model, law=replace(LAW, feedback_gain=0.8))  # so that it soon gets there
+    for world in (near, far):
+        world.stream = Stream(0.25)
+        for pod in world.pods:
+            pod.edges_ms = (10, 14, 18, 22, 26, 30, 60)
 
     def farther(pod: Pod) -> None:
         reading = pod.reading
@@ -454,10 +457,10 @@ def test_latency_that_pods_do_not_mend_takes_half_of_a_capacity_at_most() -> Non
 
     for pod in far.pods:
         farther(pod)
-    plain, demand = near.after(20.0, 250.0), far.after(20.0, 250.0)
-    assert demand.feedback > 0.5
+    plain, demand = near.after(20.0, 120.0), far.after(20.0, 120.0)
+    assert demand.feedback > 0.3
     assert plain.capacity_per_pod is not None
-    assert demand.capacity_per_pod == pytest.approx(0.5 * plain.capacity_per_pod, rel=0.1)
+    assert demand.capacity_per_pod == pytest.approx(0.5 * plain.capacity_per_pod, rel=0.01)
     assert demand.required_replicas is not None
     assert plain.required_replicas is not None
     assert demand.required_replicas <= 2 * plain.required_replicas

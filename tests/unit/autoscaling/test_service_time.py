@@ -8,7 +8,7 @@ from tidegate.autoscaling.demand import ServiceTime
 from tidegate.autoscaling.service_time import ServiceTimes
 from tidegate.autoscaling.variates import unit_gammas
 
-NOISE = unit_gammas(0.04, 3)
+NOISE = unit_gammas(0.04, 3, 4000)
 """Of one execution: 20 %."""
 
 
