@@ -70,7 +70,7 @@ def integration(progress: Progress) -> None:
     """Tests against real servers as plain processes: Triton, Envoy, S3, registries."""
     preflight.for_browser(progress)
     # Built here and not by the tests' fixtures, where nobody would see that it takes minutes.
-    for name in ("argocd-lua", "kstatus", "promtool"):
+    for name in ("argocd-lua", "kstatus", "prometheus", "promtool"):
         gobuild.build(name, progress)
     command = [PYTHON, "-m", "pytest", "-q", "tests/integration", "-m", "not clouds"]
     _call(progress, "integration tests", command)
