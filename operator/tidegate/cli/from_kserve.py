@@ -184,10 +184,12 @@ def _credentials(
     source["secretName"] = secrets[0]
     notes = block(block(named("Secret", secrets[0]), "metadata"), "annotations")
     said = {k.rpartition("/")[2]: str(v) for k, v in notes.items()}
+    if not source["uri"].startswith("s3://"):
+        return
     if "endpoint" not in source and (host := said.get("s3-endpoint")):
         scheme = "http" if said.get("s3-usehttps") == "0" else "https"
         source["endpoint"] = f"{scheme}://{host}"
-    if source["uri"].startswith("s3://") and said.get("s3-region"):
+    if said.get("s3-region"):
         source["region"] = said["s3-region"]
 
 

@@ -76,7 +76,8 @@ def runtime(
     """
     if image and (named := str(container.get("image") or "")):
         _image(draft, named)
-    pulled = [str(s["name"]) for s in items(pod, "imagePullSecrets") if s.get("name")]
+    secrets = items(pod, "imagePullSecrets")
+    pulled = list(dict.fromkeys(str(s["name"]) for s in secrets if s.get("name")))
     if pulled:
         draft.put("runtime.imagePullSecrets", pulled[:2])
         for more in pulled[2:]:
@@ -131,7 +132,9 @@ def _resources(draft: Draft, container: Mapping[str, Any]) -> None:
     for name, value in wanted.items():
         if value is None:
             continue
-        if re.fullmatch(QUANTITY_PATTERN, str(value)):
+        if name == "memory" and _too_small(str(value)):
+            draft.note(f"resources {name} {value}", "too little for Triton", "set what it needs")
+        elif re.fullmatch(QUANTITY_PATTERN, str(value)):
             found[name] = str(value)
         else:
             draft.note(
@@ -156,6 +159,11 @@ def _resources(draft: Draft, container: Mapping[str, Any]) -> None:
             "a claim for devices is not carried over",
             "name its class and selectors in runtime.gpu.dra",
         )
+
+
+def _too_small(memory: str) -> bool:
+    """Whether it leaves nothing beside the shared memory."""
+    return bool(re.fullmatch(QUANTITY_PATTERN, memory)) and quantity(memory) <= quantity("64Mi")
 
 
 def _gpu(draft: Draft, amounts: Mapping[str, Any]) -> None:
@@ -260,7 +268,7 @@ def _environment(draft: Draft, container: Mapping[str, Any]) -> None:
         elif re.fullmatch(ENV_NAME_PATTERN, name):
             kept.append({"name": name, "value": str(one.get("value") or "")})
     if kept:
-        draft.put("runtime.env", kept)
+        draft.put("runtime.env", list({one["name"]: one for one in kept}.values()))
     for one in items(container, "envFrom"):
         if named := block(one, "configMapRef").get("name"):
             draft.note(f"envFrom {named}", "not carried over", "write its values in runtime.env")

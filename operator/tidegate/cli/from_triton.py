@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from tidegate.api.rules import SCHEMES
+from tidegate.api.rules import CREDENTIAL_QUERY, SCHEMES
 from tidegate.api.spec import IMAGE_PATTERN
 from tidegate.cli.draft import ASK_SOURCE, Document, Draft, block, items, texts
 
@@ -22,6 +22,8 @@ STORE_ENV: Final = frozenset(
         *("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_VERIFY_SSL", "S3_VERIFY_SSL"),
     }
 )
+_PLAIN: Final = r"[A-Za-z0-9._~%+=@:,()/?&$-]*"
+_STEPS_OUT: Final = r"/[.][.]?(/|$)|%(2[eEfF]|5[cC]|00)"
 _URI: Final = re.compile(r"\b(?:s3|gs|hf|oci|as)://[^\s'\"]+")
 
 
@@ -100,6 +102,11 @@ def address(draft: Draft, text: str) -> tuple[str, str]:
     """
     endpoint = ""
     text = text.strip()
+    if re.search(CREDENTIAL_QUERY, text) or re.match(r"[a-z0-9]+://[^/]*:[^/]*@", text):
+        raise draft.trouble(
+            "the model's address holds credentials",
+            "put them into a Secret, and say the address without: --source",
+        )
     if found := re.fullmatch(r"s3://(?:(https?)://)?([\w.-]+:\d+)/(.+)", text):
         endpoint, text = f"{found[1] or 'http'}://{found[2]}", f"s3://{found[3]}"
     elif found := re.fullmatch(r"https://([a-z0-9]+)\.blob\.core\.windows\.net/(.+)", text):
@@ -113,7 +120,7 @@ def address(draft: Draft, text: str) -> tuple[str, str]:
     if not known or scheme not in SCHEMES:
         raise draft.trouble(f"{text} is no address that is fetched from", ASK_SOURCE)
     pattern, example = SCHEMES[scheme]
-    if not re.match(pattern, text):
+    if not re.match(pattern, text) or not re.fullmatch(_PLAIN, text) or re.search(_STEPS_OUT, text):
         raise draft.trouble(f"{text} is no {scheme} address such as {example}", ASK_SOURCE)
     return text, endpoint
 
@@ -167,13 +174,13 @@ def _from_path(
             f"{path} lies inside the image, so each version is a new image",
             "nothing to do; in a store, versions need no image",
         )
-        return f"image://{path}", "", []
+        return address(draft, f"image://{path}")[0], "", []
     mount = max(mounts, key=lambda m: len(str(m["mountPath"])))
     volume = next((v for v in items(pod, "volumes") if v.get("name") == mount.get("name")), {})
     rest = path[len(str(mount["mountPath"]).rstrip("/")) :].strip("/")
     below = "/".join(p for p in (str(mount.get("subPath") or "").strip("/"), rest) if p)
     if claim := block(volume, "persistentVolumeClaim").get("claimName"):
-        return f"pvc://{claim}/{below}".rstrip("/"), "", []
+        return address(draft, f"pvc://{claim}/{below}".rstrip("/"))[0], "", []
     if reference := block(volume, "image").get("reference"):
         if below:
             draft.note(
@@ -249,7 +256,7 @@ def _store(
         )
     if region and uri.startswith("s3://"):
         draft.put("model.source.region", region)
-    return str(endpoint) if uri.startswith(("s3://", "hf://", "gs://", "as://")) else ""
+    return str(endpoint) if uri.startswith("s3://") else ""
 
 
 def _mounted_secret(pod: Mapping[str, Any], container: Mapping[str, Any], path: str) -> str:

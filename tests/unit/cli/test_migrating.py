@@ -252,6 +252,7 @@ class TestDeployment:
             ({"livenessProbe": {"exec": {}}}, "livenessProbe: not carried over; Tidegate sets its"),
             ({"resources": {}}, "resources.memory: none is asked for"),
             ({"resources": {"limits": {"memory": "1e9"}}}, "resources memory 1e9"),
+            ({"resources": {"limits": {"memory": "64Mi"}}}, "resources memory 64Mi: too little"),
             ({"workingDir": "/srv"}, "workingDir: there is no field"),
             (
                 {"args": ["--model-repository=s3://bucket/m", "--rate-limit=off"]},
@@ -656,6 +657,10 @@ class TestTrouble:
             ([deployment()], {"latency": "123ms"}, "two significant digits"),
             ([deployment()], {"latency": "fast"}, "two significant digits"),
             ([deployment()], {"source": "s3://bucket"}, "is no s3 address such as"),
+            ([deployment()], {"source": "s3://bucket/../m"}, "is no s3 address such as"),
+            ([deployment()], {"source": "s3://bucket/a b"}, "is no s3 address such as"),
+            ([deployment()], {"source": "https://h/m?sig=hush"}, "address holds credentials"),
+            ([deployment()], {"source": "https://me:hush@h/m"}, "address holds credentials"),
             ([deployment(), deployment()], {"source": "s3://bucket/m"}, "give them one by one"),
             ([NAMELESS], {}, "without metadata.name"),
             ([inference_service("pmml")], {}, "Triton serves no format pmml; export it to ONNX"),
@@ -672,6 +677,7 @@ class TestTrouble:
             migrate(copy.deepcopy(documents), Options(**options))
         assert text in str(raised.value)
         assert raised.value.mend
+        assert "hush" not in str(raised.value)
         assert "\n" not in str(raised.value)
 
     @pytest.mark.parametrize(
