@@ -21,6 +21,7 @@ from tidegate.cli import from_argo, from_kserve, from_pods, from_triton
 from tidegate.cli.draft import ASK_SOURCE, NO_FIELD, Document, Draft, block, items
 from tidegate.cli.starting import deployment_name
 from tidegate.cli.trouble import Trouble
+from tidegate.resources.meta import labels
 
 WORKLOADS: Final = {
     ("apps", "Deployment"): "Deployment",
@@ -285,6 +286,12 @@ def _service(draft: Draft, service: Document) -> None:
             where,
             f"type {kind}: Tidegate's own Service is reached from inside only",
             "put a gateway in front: traffic.gateway",
+        )
+    if block(block(service, "spec"), "selector").items() <= labels(draft.name).items():
+        draft.note(
+            where,
+            "selects the new pods, too, by labels that Tidegate sets itself",
+            "before applying, let it select by a label that only the old pods have",
         )
     draft.note(
         where,

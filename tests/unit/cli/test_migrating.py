@@ -18,6 +18,8 @@ from tidegate.cli import from_argo, from_triton, main, migrating
 from tidegate.cli.draft import Draft
 from tidegate.cli.migrating import Migrated, Options, migrate
 from tidegate.cli.trouble import Trouble
+from tidegate.resources import meta
+from tidegate.resources.sidecar import SERVING_PORT
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = sorted((ROOT / "docs/examples/migrate").glob("*.yaml"))
@@ -307,6 +309,12 @@ class TestDeployment:
         found = one(deployment(meta=meta), service("front", selector={"tier": "a"}))
         assert at(found, "runtime.podLabels") == {"team": "search"}
         assert said(found, "labels app, tier: left out")
+
+    def test_a_service_that_selects_by_labels_of_tidegates(self) -> None:
+        theirs = {"app.kubernetes.io/name": "tritonserver"}
+        found = one(deployment(meta={"labels": {"app": "r"} | theirs}), service(selector=theirs))
+        assert said(found, "Service ranker: selects the new pods, too")
+        assert not said(one(deployment(), service()), "selects the new pods")
 
     def test_reserved_labels_stay_behind(self) -> None:
         meta = {
@@ -804,3 +812,15 @@ def test_the_guide_shows_what_is_printed(arguments: list[str], manifest: str, no
     done = CliRunner().invoke(main.app, [*arguments[:1], str(ROOT / arguments[1]), *arguments[2:]])
     assert done.stdout == manifest
     assert done.stderr == notes
+
+
+def test_the_cut_over_in_the_guide_reaches_the_pods() -> None:
+    """Its Service selects them, at the port that speaks HTTP/1.1 and HTTP/2; no name is taken."""
+    (body,) = (b for b in re.findall(r"^```yaml\n(.*?)```", GUIDE, re.S | re.M) if "cutover" in b)
+    front, route = yaml.safe_load_all(body)
+    labels = meta.serving_selector("ranker-tidegate", "7f3c1a2b9d")
+    assert front["spec"]["selector"].items() <= labels.items()
+    assert [p["targetPort"] for p in front["spec"]["ports"]] == [SERVING_PORT]
+    (rule,) = route["spec"]["rules"]
+    assert [b["name"] for b in rule["backendRefs"]] == ["ranker", front["metadata"]["name"]]
+    assert sum(b["weight"] for b in rule["backendRefs"]) == 100
