@@ -182,6 +182,11 @@ def _credentials(
     if "secretName" in source or source["uri"].startswith(("pvc://", "image://")):
         return
     source["secretName"] = secrets[0]
+    draft.note(
+        f"serviceAccountName {account}",
+        f"not carried over, since its Secret {secrets[0]} is named instead",
+        "nothing to do, unless the model itself needs the account",
+    )
     notes = block(block(named("Secret", secrets[0]), "metadata"), "annotations")
     said = {k.rpartition("/")[2]: str(v) for k, v in notes.items()}
     if not source["uri"].startswith("s3://"):

@@ -197,7 +197,7 @@ def _one(document: Document, others: list[Document], options: Options) -> Migrat
         )
     else:
         _pods(draft, document, others, options)
-    _name_of_model(draft, options)
+    _name_of_model(draft)
     _objective(draft)
     _leftovers(draft, others)
     return Migrated(_manifest(draft), tuple(draft.notes))
@@ -343,16 +343,17 @@ def _replicas(draft: Draft, spec: Document, others: list[Document], latency: boo
 # What all have in common.
 
 
-def _name_of_model(draft: Draft, options: Options) -> None:
+def _name_of_model(draft: Draft) -> None:
     model = draft.spec["model"]
-    if draft.name != draft.old and "name" not in model:
+    stated = "name" in model  # by --model, or by Triton's own --load-model
+    if draft.name != draft.old and not stated:
         model["name"] = draft.old
     if model.get("name") == draft.name:
         del model["name"]
     asked = model.get("name", draft.name)
     if not re.fullmatch(MODEL_NAME_PATTERN, asked):
         raise draft.trouble(f"{asked} is no model's name", "give one: --model")
-    if not options.model:
+    if not stated:
         draft.note(
             "model.name",
             f"taken to be {asked}",
