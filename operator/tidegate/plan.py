@@ -154,13 +154,19 @@ def _record_in_force(observed: Observed, known: Mapping[str, Revision]) -> Recor
         found = status_document.record_of(observed.deployment)
         serves = revision_of(entry) if entry is not None else None
         if found is None or (serves is not None and serves not in (found.stable, found.canary)):
-            found = Record(stable=serves or "")
+            found = Record(stable=serves or _last_that_served(known))
     if found.stable and found.stable not in known:
         found = replace(found, stable="")
     if found.phase in LIVE and found.canary not in known:
         phase = Phase.SUPERSEDED if found.stable else Phase.PROMOTED
         found = replace(found, canary="", phase=phase, weight=0.0, mirror=0.0, step=None)
     return found
+
+
+def _last_that_served(known: Mapping[str, Revision]) -> str:
+    """Where nothing else says what serves: the newest one that ever did and has not failed."""
+    served = [r for r in known.values() if r.live_since and not r.failed]
+    return max(served, key=lambda r: (r.live_since, r.number)).hash if served else ""
 
 
 def _last_request(deployment: Object) -> str:

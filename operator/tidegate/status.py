@@ -170,8 +170,10 @@ def record_of(deployment: Object) -> Record | None:
     if phase in LIVE and not canary:
         # The first revision is told as stable, being the only one.
         stable, canary = "", stable
+    elif phase is Phase.ROLLED_BACK and (known := revisions.get("failed")):
+        canary = known[0]["hash"]
     elif phase not in LIVE:
-        canary = ""
+        canary, phase = "", Phase.PROMOTED
     weight = before.get("weight")
     return Record(
         stable=stable,

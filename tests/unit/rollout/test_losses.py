@@ -70,6 +70,29 @@ def test_a_failed_version_stays_out(loss: Loss) -> None:
     assert world.condition("Stalled")["reason"] == "RolledBack"
 
 
+def test_the_failed_version_keeps_its_name_when_only_status_knows_it() -> None:
+    world = rolled_back()
+    failed = world.record.canary
+    world.run(60)
+    both_carriers(world)
+    world.restart()
+    world.tick(1)
+    assert [f["hash"] for f in world.status["revisions"]["failed"]] == [failed]
+    assert (world.record.phase, world.record.canary) == (Phase.ROLLED_BACK, failed)
+
+
+def test_what_served_serves_again_when_only_the_revisions_remember() -> None:
+    world = rolled_back()
+    stable, failed = world.record.stable, world.record.canary
+    world.run(60)
+    both_carriers(world)
+    status(world)
+    world.restart()
+    world.run(120)
+    assert world.shares() == {stable: 1.0}
+    assert failed in [f["hash"] for f in world.status["revisions"]["failed"]]
+
+
 def test_of_the_manifest_alone_its_version_starts_as_the_first() -> None:
     """As in a new cluster: nobody knows that it failed, or that another one served."""
     world = rolled_back()
