@@ -35,6 +35,7 @@ from tidegate.runtime.leader import Leadership, LeadershipLostError
 from tidegate.runtime.load import LoadReader
 from tidegate.runtime.login import Connection
 from tidegate.runtime.measuring import READS_AT_ONCE, Measurer
+from tidegate.runtime.memory import give_back
 from tidegate.runtime.probes import Probes, tick
 from tidegate.runtime.prometheus import Prometheus
 from tidegate.runtime.queue import KeyedQueue
@@ -317,6 +318,7 @@ class Operator:
             if self._optional_known and wanted <= self.health.synced:
                 log.info("synced", objects={k.kind: n for k, n in self.cache.sizes().items() if n})
                 self._known_kinds = self._present_kinds()
+                give_back()
                 self._synced.set()
         elif self._known_kinds != self._present_kinds():
             self._known_kinds = self._present_kinds()

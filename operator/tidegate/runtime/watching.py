@@ -76,8 +76,8 @@ def kopf_settings(kind: Kind) -> kopf.OperatorSettings:
     settings.queueing.worker_limit = None
     settings.queueing.idle_timeout = 1.0
     settings.queueing.exit_timeout = 1.0
-    # A revision's record is some 60 KiB: a page of 500 is most of the memory of a start.
-    settings.watching.chunk_size = 50
+    # A revision's record is some 60 KiB: pages set the memory of a start.
+    settings.watching.chunk_size = 10
     settings.watching.inactivity_timeout = 70.0
     settings.watching.server_timeout = 300  # the API server takes whole seconds only
     settings.watching.connect_timeout = CONNECT_TIMEOUT_S
