@@ -1,12 +1,16 @@
 """The table of scenarios is sound, and what was seen of one is told right."""
 
+import json
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from e2e.models.faulty.versions import NAMES
+from e2e.rollouts.__main__ import read
 from e2e.rollouts.scenarios import BY_NAME, SCENARIOS, Outcome, Scenario
-from e2e.rollouts.stage import Result, Run, Stage
+from e2e.rollouts.stage import Result, Run, Seen, Stage
 from e2e.rollouts.table import page, table
 from e2e.tests.space import Space
 from tidegate.api.spec import parse
@@ -113,6 +117,13 @@ def test_the_table_has_one_row_a_scenario_with_medians() -> None:
         "ErrorRate: 2 of 2 failed / limit 1%",
     ]
     assert rows[3].startswith("| same (mirrored) | Promoted | 0 |  | 9 |")
+
+
+def test_results_of_earlier_runs_are_read_as_they_were(tmp_path: Path) -> None:
+    kept = [result(seen=(Seen(1.5, {"phase": "Canary"}),), errors={"503": 2}), result(failed=4)]
+    path = tmp_path / "rollouts.json"
+    path.write_text(json.dumps({"machine": {}, "results": [asdict(r) for r in kept]}))
+    assert read([path, path]) == kept + kept
 
 
 def test_the_page_says_what_is_not_as_expected() -> None:
