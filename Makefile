@@ -73,6 +73,11 @@ lock: ## write the lock files anew from pyproject.toml and the images' *.in
 	$(LOCK) pyproject.toml --extra fetch -o requirements/fetch.txt
 	$(LOCK) pyproject.toml --extra operator --extra cli --extra fetch --group dev --group e2e \
 		-o requirements/dev.txt
+	$(LOCK) pyproject.toml --extra cli --extra preparation -o requirements/preparation.txt
+	$(LOCK) pyproject.toml --extra cli --extra preparation --group preparation-tests \
+		-o requirements/preparation-tests.txt
+	$(LOCK) pyproject.toml --extra cli --extra preparation --extra preparation-frameworks \
+		--group preparation-tests -o requirements/preparation-frameworks.txt
 	$(LOCK) requirements/build.in -o requirements/build.txt
 	@for in in e2e/images/*/*.in; do \
 		$(LOCK) $$(head -1 $$in | sed -n 's/^# options: //p') $$in -o $${in%.in}.txt || exit 1; \

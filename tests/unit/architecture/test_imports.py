@@ -1,5 +1,6 @@
 """The import contracts of pyproject.toml hold, and cover every concept."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -7,7 +8,7 @@ import tomllib
 from tests.unit.architecture.test_tree import ROOT
 
 PACKAGE = ROOT / "operator" / "tidegate"
-EDGES = {"runtime", "fetch", "cli", "dashboard", "simulation"}
+EDGES = {"runtime", "fetch", "cli", "dashboard", "simulation", "preparation"}
 
 
 def contracts() -> list[dict[str, list[str]]]:
@@ -38,5 +39,5 @@ def test_every_concept_is_under_the_contract_of_purity() -> None:
     pure, layers, *_ = contracts()
     covered = {name.split(".")[1] for name in pure["source_modules"]}
     assert concepts - covered == EDGES & concepts
-    layered = {m.strip().split(".")[1] for layer in layers["layers"] for m in layer.split("|")}
+    layered = {m.strip().split(".")[1] for layer in layers["layers"] for m in re.split("[|:]", layer)}
     assert concepts - layered == set()
