@@ -39,5 +39,7 @@ def test_every_concept_is_under_the_contract_of_purity() -> None:
     pure, layers, *_ = contracts()
     covered = {name.split(".")[1] for name in pure["source_modules"]}
     assert concepts - covered == EDGES & concepts
-    layered = {m.strip().split(".")[1] for layer in layers["layers"] for m in re.split("[|:]", layer)}
+    layered = {
+        m.strip().split(".")[1] for layer in layers["layers"] for m in re.split("[|:]", layer)
+    }
     assert concepts - layered == set()
