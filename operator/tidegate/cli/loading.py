@@ -46,6 +46,7 @@ def run(
     *,
     rate_per_s: float,
     seconds: float,
+    due_s: Sequence[float] = (),
     in_flight: int = IN_FLIGHT,
     clock: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
@@ -56,6 +57,7 @@ def run(
         askers: makes what a thread sends its requests with.
         rate_per_s: requests a second.
         seconds: how long.
+        due_s: instead of these two: when each is due, in seconds from now, ascending.
         in_flight: unanswered at a time, at most.
         clock: seconds.
         sleep: waits seconds.
@@ -78,8 +80,9 @@ def run(
 
     threads: list[threading.Thread] = []
     began = clock()
-    for number in range(round(rate_per_s * seconds)):
-        at = began + number / rate_per_s
+    times = due_s or [number / rate_per_s for number in range(round(rate_per_s * seconds))]
+    for number, due_at in enumerate(times):
+        at = began + due_at
         if (pause_s := at - clock()) > 0:
             sleep(pause_s)
         if not free.acquire(blocking=False):

@@ -343,6 +343,19 @@ class TestLoad:
         assert len(found) == 100
         assert loading.Summary.of(found).failed == 0
 
+    def test_requests_leave_when_they_are_due(self) -> None:
+        due_s = [0.0, 0.0, 0.0, 0.1, 0.15]
+        at: list[float] = []
+
+        def asker(_: int) -> tuple[str, bool]:
+            at.append(time.perf_counter() - began)
+            return "", False
+
+        began = time.perf_counter()
+        found = loading.run(lambda: asker, rate_per_s=0, seconds=0, due_s=due_s)
+        assert len(found) == 5
+        assert all(left >= due for left, due in zip(sorted(at), due_s, strict=True))
+
     def test_a_stall_is_seen_by_all_that_were_due_in_it(self) -> None:
         """No coordinated omission: a client that waits for each answer would see one."""
         slow = Slow(0.3)
