@@ -4,7 +4,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 	--no-emit-index-url --no-header
 
 .PHONY: help venv check fuzz contract integration integration-clouds test e2e e2e-full cluster cluster-down cluster-status images demo \
-	bench kwok generate lock
+	bench docs kwok generate lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ bench: venv ## the measurements of docs/benchmarks.md, on the running cluster: a
 	@for name in operator_footprint first_inference idle_writes rolling_restart sidecar_cost; do \
 		$(PY) -m e2e.bench.$$name --patience 60 || exit 1; \
 	done
+
+docs: venv ## the documentation as a site, in site/; a dead link or anchor ends it
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
 kwok: venv ## build kwok, for thousands of pretend nodes
 	@$(PY) -m e2e.cluster kwok
