@@ -34,18 +34,21 @@ def outcome(document: Document, goal: Goal) -> tuple[Exit | None, str]:
     if not facts.current(document):
         return None, "the operator has not looked at this spec yet"
     available, ready = facts.is_true(document, "Available"), facts.is_true(document, "Ready")
-    rolling, phase = facts.rolling(document), facts.rollout(document).get("phase")
+    rolling = facts.rolling(document)
     stable = facts.revision(document, "stable").get("hash") or ""
     reached = {
         Goal.AVAILABLE: available,
         Goal.READY: ready,
-        Goal.PROMOTED: ready and not rolling and phase != "RolledBack",
+        Goal.PROMOTED: ready and not rolling,
     }[goal]
     if reached:
         return Exit.REACHED, f"{name} is {goal}" + (f": revision {stable}" if stable else "")
-    if phase == "RolledBack" and goal is not Goal.AVAILABLE:
+    stalled = facts.is_true(document, "Stalled")
+    # Not by the phase: it stays after a revert, when the spec asks for what serves.
+    rolled_back = stalled and facts.condition(document, "Stalled").get("reason") == "RolledBack"
+    if rolled_back and goal is not Goal.AVAILABLE:
         return Exit.FAILED, f"{name} was rolled back: {_why(document, 'Stalled')}"
-    if facts.is_true(document, "Stalled"):
+    if stalled:
         return Exit.FAILED, f"{name} is stalled: {_why(document, 'Stalled')}"
     return None, progress(document)
 

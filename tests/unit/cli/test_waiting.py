@@ -47,6 +47,12 @@ def test_ready_within_the_bake_is_not_promoted_yet() -> None:
     assert waiting.outcome(baking, Goal.PROMOTED)[0] is None
 
 
+def test_after_a_revert_what_serves_is_what_was_asked_for() -> None:
+    reverted = d.deployment({**d.ROLLED_BACK["status"], "conditions": d.conditions()})
+    assert reverted["status"]["rollout"]["phase"] == "RolledBack"
+    assert [waiting.outcome(reverted, goal)[0] for goal in Goal] == [REACHED] * 3
+
+
 def test_the_words() -> None:
     assert waiting.outcome(d.STEADY, Goal.PROMOTED)[1] == (
         f"magika is promoted: revision {d.STABLE}"
