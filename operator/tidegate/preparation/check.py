@@ -1,7 +1,7 @@
 """Whether a converted model answers as the original did, tensor by tensor. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -45,6 +45,8 @@ class Agreement:
         original: what the original says there.
         found: what the converted model says there.
         tolerance: what was allowed; None for labels, which must be equal.
+        ties: samples whose labels differ only because the original's two best scores are closer
+            than the tolerance: either label is right. Not among `differing`.
     """
 
     output: str
@@ -57,6 +59,7 @@ class Agreement:
     original: str
     found: str
     tolerance: Tolerance | None
+    ties: int = 0
 
     @property
     def passed(self) -> bool:
@@ -66,7 +69,7 @@ class Agreement:
     def sentence(self) -> str:
         """The comparison in words."""
         if self.tolerance is None:
-            allowed = "must be equal"
+            allowed = f"must be equal, but for {self.ties} ties" if self.ties else "must be equal"
         else:
             allowed = (
                 f"allowed {self.tolerance.absolute:g} + {self.tolerance.relative:g} x magnitude"
@@ -102,7 +105,7 @@ def compare(original: Arrays, found: Arrays, tolerance: Tolerance = FLOAT32) -> 
             raise PreparationError(
                 f"output {name} has shape {list(after.shape)}, in the original {list(before.shape)}"
             )
-        agreements.append(_agreement(name, before, after, tolerance))
+        agreements.append(_agreement(name, before, after, tolerance, _ties(original, tolerance)))
     return agreements
 
 
@@ -121,13 +124,29 @@ def require(agreements: Sequence[Agreement]) -> None:
 
 
 def _agreement(
-    name: str, before: NDArray[Any], after: NDArray[Any], tolerance: Tolerance
+    name: str,
+    before: NDArray[Any],
+    after: NDArray[Any],
+    tolerance: Tolerance,
+    ties: NDArray[np.bool_] | None,
 ) -> Agreement:
     if before.size == 0:
         raise PreparationError(f"output {name} is empty: there is nothing to compare")
     if before.dtype.kind == "f" and after.dtype.kind == "f":
         return _numbers(name, before.astype(np.float64), after.astype(np.float64), tolerance)
-    return _labels(name, before, after)
+    return _labels(name, before, after, ties)
+
+
+def _ties(original: Arrays, tolerance: Tolerance) -> NDArray[np.bool_] | None:
+    """Samples whose best label the tolerated differences of the scores can change."""
+    scores = [
+        a for a in original.values() if a.dtype.kind == "f" and a.ndim == 2 and a.shape[1] > 1
+    ]
+    if len(scores) != 1:
+        return None
+    second, best = np.partition(scores[0].astype(np.float64), -2, axis=1)[:, -2:].T
+    slack = 2.0 * tolerance.absolute + tolerance.relative * (np.abs(best) + np.abs(second))
+    return np.asarray(best - second <= slack)
 
 
 def _numbers(
@@ -145,11 +164,18 @@ def _numbers(
     return _made(name, before, after, difference, relative, excess, tolerance)
 
 
-def _labels(name: str, before: NDArray[Any], after: NDArray[Any]) -> Agreement:
+def _labels(
+    name: str, before: NDArray[Any], after: NDArray[Any], ties: NDArray[np.bool_] | None
+) -> Agreement:
     numeric = before.dtype.kind in "biuf" and after.dtype.kind in "biuf"
     differ = (before != after) if numeric else (before.astype(str) != after.astype(str))
+    tied = 0
+    if ties is not None and differ.size == len(ties) == len(before):
+        excused = differ & ties.reshape(differ.shape)
+        tied, differ = int(excused.sum()), differ & ~excused
     difference = differ.astype(np.float64)
-    return _made(name, before, after, difference, difference.ravel(), difference * 2.0, None)
+    made = _made(name, before, after, difference, difference.ravel(), difference * 2.0, None)
+    return replace(made, ties=tied)
 
 
 def _made(

@@ -1,0 +1,84 @@
+"""Where a prepared model comes from: digests, versions, the machine."""
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import tidegate
+from tidegate.fetch.digest import file_sha256, tree_digest
+from tidegate.preparation.candidate import Candidate
+
+PACKAGES: Final = (
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "skl2onnx",
+    "onnxmltools",
+    "scikit-learn",
+    "xgboost-cpu",
+    "lightgbm",
+    "torch",
+    "tensorflow-cpu",
+    "openvino",
+)
+
+
+def digest(path: Path) -> str:
+    """``sha256:...`` of a file, or of a folder's tree.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if path.is_file():
+        return f"sha256:{file_sha256(path)}"
+    files = (p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    return f"sha256:{_tree(path, files)}"
+
+
+def code() -> str:
+    """``sha256:...`` of the code that prepares."""
+    root = Path(tidegate.__file__).parent
+    return f"sha256:{_tree(root, (root / 'preparation').rglob('*.py'))}"
+
+
+def _tree(root: Path, files: Iterable[Path]) -> str:
+    return tree_digest({p.relative_to(root).as_posix(): file_sha256(p) for p in files})
+
+
+def of_candidate(candidate: Candidate) -> str:
+    """Of its file and the weights beside it."""
+    beside = candidate.path.with_name(f"{candidate.path.name}.data")
+    files = [candidate.path, *([beside] if beside.exists() else [])]
+    return f"sha256:{_tree(candidate.path.parent, files)}"
+
+
+def versions() -> dict[str, str]:
+    """Of what took part, as far as it is installed."""
+    found = {"python": platform.python_version(), "tidegate": tidegate.__version__}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, str | int]:
+    """What figures belong to."""
+    names = []
+    if os.path.exists("/proc/cpuinfo"):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "cpu": names[0] if names else platform.machine(),
+        "cores": cores(),
+        "kernel": platform.release(),
+    }
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0))

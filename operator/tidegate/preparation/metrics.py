@@ -1,0 +1,191 @@
+"""The user's metric: one of the usual ones, or a Python function, and the gate's verdict by it."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidegate.preparation import gate, running
+from tidegate.preparation.candidate import Candidate
+from tidegate.preparation.errors import PreparationError, one_line
+from tidegate.preparation.gate import Allowed, Judgement
+from tidegate.preparation.samples import Samples
+from tidegate.preparation.session import Arrays
+
+Function = Callable[[NDArray[Any] | None, Arrays], float]
+"""From labels and outputs, both over the same samples, to a number."""
+USUAL: Final = ("accuracy", "f1", "rmse")
+
+
+def function(reference: str) -> Function:
+    """The user's metric, ``FILE.py:NAME``.
+
+    Raises:
+        PreparationError: there is no such file or function, or the file raises.
+    """
+    file, _, name = reference.rpartition(":")
+    path = Path(file)
+    if path.suffix != ".py" or not name:
+        raise PreparationError(
+            f"{reference}: a metric is one of {', '.join(USUAL)}, or FILE.py:FUNCTION"
+        )
+    if not path.is_file():
+        raise PreparationError(f"{path} does not exist")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as problem:
+        raise PreparationError(
+            f"{path} raised {type(problem).__name__}: {one_line(problem)}"
+        ) from problem
+    found = getattr(module, name, None)
+    if not callable(found):
+        raise PreparationError(f"{path} has no function {name}")
+    made: Function = found
+    return made
+
+
+def judge(
+    original: Candidate,
+    candidate: Candidate,
+    held_out: Samples,
+    allowed: Allowed,
+    *,
+    metric: str = "accuracy",
+    lower_is_better: bool = False,
+    output: str | None = None,
+) -> Judgement:
+    """Run both on the held-out set and judge the difference.
+
+    Args:
+        original: what the candidate was made of, before it was optimised.
+        candidate: what is judged.
+        held_out: samples that were not used to calibrate.
+        allowed: how much worse it may be.
+        metric: accuracy, f1, rmse, or FILE.py:FUNCTION.
+        lower_is_better: of a function; of the usual ones it is known.
+        output: the one that is compared with the labels; found by its kind where not named.
+
+    Raises:
+        PreparationError: labels are missing or fit no output, or the function raises.
+    """
+    before, after = running.answers(original, held_out), running.answers(candidate, held_out)
+    return judge_answers(
+        before,
+        after,
+        held_out.labels,
+        allowed,
+        metric=metric,
+        lower_is_better=lower_is_better,
+        output=output,
+    )
+
+
+def judge_answers(
+    before: Arrays,
+    after: Arrays,
+    labels: NDArray[Any] | None,
+    allowed: Allowed,
+    *,
+    metric: str = "accuracy",
+    lower_is_better: bool = False,
+    output: str | None = None,
+) -> Judgement:
+    """As `judge`, of answers that are there already."""
+    if metric not in USUAL:
+        wanted = function(metric)
+        name = metric.rpartition(":")[2]
+
+        def measured(places: NDArray[np.intp]) -> tuple[float, float]:
+            truth = None if labels is None else labels[places]
+            return (
+                float(wanted(truth, {n: a[places] for n, a in before.items()})),
+                float(wanted(truth, {n: a[places] for n, a in after.items()})),
+            )
+
+        count = len(next(iter(before.values())))
+        return gate.judge_by_bootstrap(
+            name,
+            measured,
+            count,
+            allowed,
+            higher_is_better=not lower_is_better,
+            bounded=not lower_is_better,
+        )
+    if labels is None:
+        raise PreparationError(f"the held-out set has no labels, which {metric} needs")
+    if metric == "rmse":
+        was, now = numbers(before, labels, output), numbers(after, labels, output)
+        truth = labels.astype(np.float64).reshape(len(labels), -1)
+        return gate.judge_by_bootstrap(
+            "RMSE",
+            lambda p: (gate.rmse(was[p], truth[p]), gate.rmse(now[p], truth[p])),
+            len(labels),
+            allowed,
+            higher_is_better=False,
+            bounded=False,
+        )
+    was, now = classes(before, labels, output), classes(after, labels, output)
+    if metric == "accuracy":
+        return gate.judge_accuracy(was, now, labels, allowed)
+    return gate.judge_by_bootstrap(
+        "F1",
+        lambda p: (gate.f1(was[p], labels[p]), gate.f1(now[p], labels[p])),
+        len(labels),
+        allowed,
+    )
+
+
+def classes(found: Arrays, labels: NDArray[Any], output: str | None = None) -> NDArray[Any]:
+    """One class a sample: a label's output as it is, scores by the largest, one score by a half.
+
+    Raises:
+        PreparationError: no output, or more than one, can be compared with the labels.
+    """
+    if output is not None and output not in found:
+        raise PreparationError(f"there is no output {output}: there are {', '.join(found)}")
+    chosen = [output] if output is not None else list(found)
+    alike = [n for n in chosen if found[n].size == len(labels) and _comparable(found[n], labels)]
+    if len(alike) == 1:
+        array = found[alike[0]].reshape(len(labels))
+        return array.astype(str) if labels.dtype.kind in "US" else array
+    scores = [n for n in chosen if found[n].dtype.kind == "f" and found[n].ndim == 2]
+    if len(scores) == 1 and labels.dtype.kind in "biu":
+        given: NDArray[Any] = found[scores[0]]
+        single = given.size == len(labels)
+        picked = given.reshape(-1) > 0.5 if single else given.argmax(axis=1)
+        return np.asarray(picked).astype(labels.dtype)
+    told = ", ".join(f"{n} {a.dtype}{list(a.shape)}" for n, a in found.items())
+    raise PreparationError(
+        f"which output the labels ({labels.dtype}) are to be compared with is not plain: name it; "
+        f"there are {told}"
+    )
+
+
+def numbers(found: Arrays, labels: NDArray[Any], output: str | None = None) -> NDArray[np.float64]:
+    """One row of numbers a sample, as many as the labels have.
+
+    Raises:
+        PreparationError: no output, or more than one, has the labels' shape.
+    """
+    chosen = [output] if output is not None else list(found)
+    fits = [n for n in chosen if n in found and found[n].size == labels.size]
+    if len(fits) != 1 or labels.dtype.kind not in "biuf":
+        told = ", ".join(f"{n} {a.dtype}{list(a.shape)}" for n, a in found.items())
+        raise PreparationError(
+            f"which output the labels ({labels.dtype}{list(labels.shape)}) are to be compared "
+            f"with is not plain: there are {told}"
+        )
+    return found[fits[0]].astype(np.float64).reshape(len(labels), -1)
+
+
+def _comparable(found: NDArray[Any], labels: NDArray[Any]) -> bool:
+    if labels.dtype.kind in "US":
+        return found.dtype.kind in "USO"
+    return found.dtype.kind in "biu" and labels.dtype.kind in "biu"

@@ -1,0 +1,412 @@
+"""The whole way: convert, optimise, prove, tune, publish.
+
+Every step's result is kept in the working folder by a digest of all that it depends on, so a run
+that was cut off goes on, and a run with one changed option repeats only what depends on it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from tidegate.preparation import convert, lineage, metrics, session, timing
+from tidegate.preparation import samples as reading
+from tidegate.preparation.candidate import Candidate, TensorSpec
+from tidegate.preparation.choices import CHOICES
+from tidegate.preparation.errors import PreparationError
+from tidegate.preparation.gate import Allowed, Verdict
+from tidegate.preparation.publish import golden
+from tidegate.preparation.publish.folder import check
+from tidegate.preparation.publish.publishing import Place, Prepared, publish
+from tidegate.preparation.samples import Samples
+from tidegate.preparation.state import State
+from tidegate.preparation.tuning.repository import Backend
+from tidegate.preparation.tuning.search import Objective
+from tidegate.preparation.tuning.serving import backend_of, command
+from tidegate.preparation.tuning.tuner import QUICK, Effort, Job, Result, tuned
+
+ORIGINAL: Final = "fp32"
+STAGES: Final = ("convert", "optimise", "prove", "tune", "publish")
+REQUESTS: Final = 64
+"""Samples that are sent as load, in turn."""
+
+
+class Teller(Protocol):
+    """Is told how far it is."""
+
+    def stage(self, name: str) -> None:
+        """One of `STAGES` begins."""
+
+    def detail(self, text: str) -> None:
+        """What is being done."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be prepared, and how.
+
+    Attributes:
+        name: of the ModelDeployment, and the model.
+        model: the framework's file.
+        data: held-out samples with labels.
+        objective: what a request is promised.
+        place: where it goes.
+        work: the working folder.
+        framework: '' means by the file's name.
+        metric: what is judged: a name, or ``file.py:function``.
+        max_drop: how much worse it may become, in the metric's unit.
+        confidence: of the bound on it.
+        optimisations: that are tried, by name.
+        calibration: samples for those that need them; None: some of `data`, which then are not
+            judged on.
+        triton: what starts Triton; '' means what is on the path.
+        quick: fewer and shorter measurements.
+        licence: of the model, as the report is to say it.
+        source: training code, whose digest the report is to hold; None: none.
+    """
+
+    name: str
+    model: Path
+    data: Path
+    objective: Objective
+    place: Place
+    work: Path
+    framework: str = ""
+    metric: str = "accuracy"
+    max_drop: float = 0.005
+    confidence: float = 0.95
+    optimisations: tuple[str, ...] = ("int8-dynamic",)
+    calibration: Path | None = None
+    triton: str = ""
+    quick: bool = False
+    licence: str = ""
+    source: Path | None = None
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        found = asdict(self)
+        for name in ("model", "data", "work", "calibration", "source"):
+            found[name] = None if found[name] is None else str(found[name])
+        found["place"] = self.place.document()
+        return found
+
+
+@dataclass
+class Tried:
+    """A candidate and what became of it.
+
+    Attributes:
+        name: of the candidate.
+        candidate: None: it could not be made.
+        verdict: the gate's word, or why it could not be made.
+        accepted: whether it may be served.
+        judgement: the gate's figures.
+        speed: a first look at how much faster it is.
+        result: what tuning came to.
+    """
+
+    name: str
+    candidate: Candidate | None
+    verdict: str
+    accepted: bool
+    judgement: Mapping[str, Any] = field(default_factory=dict)
+    speed: str = ""
+    result: Result | None = None
+
+    def document(self, taken: bool) -> dict[str, Any]:
+        """As JSON."""
+        made, best = self.candidate, self.result.tuned.best if self.result else None
+        return {
+            "name": self.name,
+            "taken": taken,
+            "accepted": self.accepted,
+            "verdict": self.verdict,
+            "judgement": dict(self.judgement),
+            "speed": self.speed,
+            "platform": made.platform if made else None,
+            "bytes": made.size_bytes if made else None,
+            "steps": list(made.steps) if made else [],
+            "notes": dict(made.notes) if made else {},
+            "held": best.document() if best else None,
+        }
+
+
+def prepare(order: Order, tell: Teller) -> dict[str, Any]:
+    """Prepare a model.
+
+    Returns:
+        The report, as JSON; it was written to the place, too.
+
+    Raises:
+        PreparationError: something is wrong; says what, and the way round. What was done so far is
+            kept in the working folder, and nothing was published.
+    """
+    check(order.place.folder)
+    if unknown := [name for name in order.optimisations if name not in CHOICES]:
+        raise PreparationError(
+            f"there is no optimisation {unknown[0]}: there are {', '.join(CHOICES)}"
+        )
+    triton = command(order.triton)
+    data = reading.read(order.data)
+    calibration, held_out = _samples(order, data)
+    state = State(order.work)
+    code = lineage.code()
+
+    tell.stage("convert")
+    original = _convert(order, data, state, code)
+    tell.stage("optimise")
+    tried = [Tried(ORIGINAL, original, "the original, converted and checked", accepted=True)]
+    tried += _optimise(order, original, calibration, state, code, tell)
+    tell.stage("prove")
+    _prove(order, original, tried, held_out, state, code, tell)
+    tell.stage("tune")
+    best, job = _tune(order, tried, data, triton, state, code, tell)
+    tell.stage("publish")
+    return publish(_prepared(order, tried, best, job, data, held_out), order.place, tell.detail)
+
+
+def _samples(order: Order, data: Samples) -> tuple[Samples, Samples]:
+    """To calibrate on, and to judge on: never the same."""
+    if order.calibration is not None:
+        return reading.read(order.calibration), data
+    if any(CHOICES[name].calibrated for name in order.optimisations):
+        return data.split(0.8)
+    return data.take(slice(0, 1)), data
+
+
+def _convert(order: Order, data: Samples, state: State, code: str) -> Candidate:
+    framework = convert.Framework(order.framework) if order.framework else None
+    out = order.work / ORIGINAL / "model.onnx"
+    if not order.model.exists():
+        raise PreparationError(f"{order.model} does not exist")
+    parts = {
+        "model": lineage.digest(order.model),
+        "data": data.digest(),
+        "framework": order.framework,
+        "code": code,
+    }
+    return _known(
+        state,
+        "convert",
+        parts,
+        lambda: convert.convert(order.model, data, out, framework=framework, name=ORIGINAL),
+    )
+
+
+def _optimise(
+    order: Order,
+    original: Candidate,
+    calibration: Samples,
+    state: State,
+    code: str,
+    tell: Teller,
+) -> list[Tried]:
+    found = []
+    for name in order.optimisations:
+        make = CHOICES[name].make
+        tell.detail(name)
+        out = order.work / name / "model.onnx"
+        parts = {
+            "candidate": lineage.of_candidate(original),
+            "calibration": calibration.digest(),
+            "name": name,
+            "code": code,
+        }
+        try:
+            made = _known(state, "optimise", parts, partial(make, original, out, calibration))
+        except PreparationError as error:
+            found.append(Tried(name, None, f"not made: {error}", accepted=False))
+        else:
+            found.append(Tried(name, made, "", accepted=False))
+    return found
+
+
+def _prove(
+    order: Order,
+    original: Candidate,
+    tried: list[Tried],
+    held_out: Samples,
+    state: State,
+    code: str,
+    tell: Teller,
+) -> None:
+    made = [one for one in tried[1:] if one.candidate is not None]
+    allowed = Allowed(order.max_drop, order.confidence, max(1, len(made)))
+    for one in made:
+        candidate = one.candidate
+        assert candidate is not None
+        tell.detail(one.name)
+        parts = {
+            "before": lineage.of_candidate(original),
+            "after": lineage.of_candidate(candidate),
+            "data": held_out.digest(),
+            "metric": _metric_digest(order.metric),
+            "allowed": asdict(allowed),
+            "code": code,
+        }
+
+        def judge(candidate: Candidate = candidate) -> dict[str, Any]:
+            found = metrics.judge(original, candidate, held_out, allowed, metric=order.metric)
+            return {**asdict(found), "sentence": found.sentence()}
+
+        judgement = state.recall("prove", parts, judge)
+        one.judgement = judgement
+        one.verdict = judgement["sentence"]
+        one.accepted = judgement["verdict"] == Verdict.ACCEPTED.value
+        parts = {**parts, "machine": lineage.machine()}
+        one.speed = state.recall("speed", parts, partial(_speed, original, candidate, held_out))
+
+
+def _speed(original: Candidate, candidate: Candidate, held_out: Samples) -> str:
+    return timing.compare(original, candidate, held_out).sentence()
+
+
+def _metric_digest(metric: str) -> str:
+    """Its name; of a function, the digest of its file, too."""
+    path = Path(metric.rpartition(":")[0])
+    return f"{metric} {lineage.digest(path)}" if path.suffix == ".py" and path.is_file() else metric
+
+
+def _tune(
+    order: Order,
+    tried: list[Tried],
+    data: Samples,
+    triton: str,
+    state: State,
+    code: str,
+    tell: Teller,
+) -> tuple[Tried, Job]:
+    """Tune all that may be served; the one that meets the objective at the least cost."""
+    jobs: dict[str, Job] = {}
+    facts: dict[str, Any] = {"machine": lineage.machine(), "code": code, "data": data.digest()}
+    for one in tried:
+        if not one.accepted or one.candidate is None:
+            continue
+        jobs[one.name] = _job(order, one.candidate, data, triton, state, facts)
+        one.result = tuned(jobs[one.name], state, partial(_named, tell, one.name))
+    fitting = [t for t in tried if t.result is not None and t.result.tuned.best is not None]
+    if not fitting:
+        raise PreparationError(_why_none(order, tried))
+    best = min(fitting, key=lambda t: t.result.tuned.best.cost_s)  # type: ignore[union-attr]
+    return best, jobs[best.name]
+
+
+def _named(tell: Teller, name: str, text: str) -> None:
+    tell.detail(f"{name}: {text}")
+
+
+def _job(
+    order: Order,
+    candidate: Candidate,
+    data: Samples,
+    triton: str,
+    state: State,
+    facts: Mapping[str, Any],
+) -> Job:
+    digest = lineage.of_candidate(candidate)
+    # All candidates of one platform are run by the same backend.
+    parts = {"triton": triton, "platform": candidate.platform, **facts}
+    backend = state.recall(
+        "backend", parts, lambda: backend_of(candidate, order.name, triton).value
+    )
+    columns = session.fitted(candidate.inputs, data)
+    documents = golden.documents(columns, candidate.inputs, REQUESTS)
+    return Job(
+        candidate=candidate,
+        digest=digest,
+        model=order.name,
+        backend=Backend(backend),
+        triton=triton,
+        objective=order.objective,
+        requests=golden.requests(documents, [o.name for o in candidate.outputs]),
+        cores=lineage.cores(),
+        effort=QUICK if order.quick else Effort(),
+        facts=facts,
+    )
+
+
+def _why_none(order: Order, tried: list[Tried]) -> str:
+    seen = [
+        (stretch.p50_ms, held.setting)
+        for one in tried
+        if one.result is not None
+        for held in one.result.tuned.held
+        for stretch in held.stretches
+        if stretch.p50_ms is not None
+    ]
+    if not seen:
+        return f"no candidate meets {order.objective}: none answered in time at any rate"
+    least_ms, setting = min(seen, key=lambda found: found[0])
+    return (
+        f"no candidate meets {order.objective} on this machine: the lowest median latency was "
+        f"{least_ms:.1f} ms, with {setting}; loosen the objective, or make the model smaller"
+    )
+
+
+def _prepared(
+    order: Order,
+    tried: list[Tried],
+    best: Tried,
+    job: Job,
+    data: Samples,
+    held_out: Samples,
+) -> Prepared:
+    assert best.result is not None
+    columns = session.fitted(job.candidate.inputs, data)
+    return Prepared(
+        name=order.name,
+        job=job,
+        result=best.result,
+        samples=columns,
+        candidates=[one.document(one is best) for one in tried],
+        others=[h for one in tried if one.result for h in one.result.tuned.held],
+        order=order.document(),
+        lineage={
+            "model": lineage.digest(order.model),
+            "framework": order.framework or str(convert.framework_of(order.model)),
+            "data": data.digest(),
+            "held out": f"{len(held_out)} samples, {held_out.digest()}",
+            "preparation code": lineage.code(),
+            "training code": lineage.digest(order.source) if order.source else None,
+            "licence": order.licence or None,
+            "versions": lineage.versions(),
+            "machine": lineage.machine(),
+        },
+    )
+
+
+def _known(state: State, what: str, parts: Mapping[str, Any], make: Any) -> Candidate:
+    """A candidate that is still there as it was, or made now."""
+
+    def made() -> dict[str, Any]:
+        candidate: Candidate = make()
+        return {
+            **asdict(candidate),
+            "path": str(candidate.path),
+            "notes": dict(candidate.notes),
+            "digest": lineage.of_candidate(candidate),
+        }
+
+    def still(found: Any) -> bool:
+        candidate = _candidate(found)
+        return candidate.path.exists() and lineage.of_candidate(candidate) == found["digest"]
+
+    return _candidate(state.recall(what, parts, made, still=still))
+
+
+def _candidate(found: Mapping[str, Any]) -> Candidate:
+    return Candidate(
+        name=found["name"],
+        path=Path(found["path"]),
+        platform=found["platform"],
+        inputs=tuple(_tensor(t) for t in found["inputs"]),
+        outputs=tuple(_tensor(t) for t in found["outputs"]),
+        size_bytes=found["size_bytes"],
+        steps=tuple(found["steps"]),
+        notes=found["notes"],
+    )
+
+
+def _tensor(found: Mapping[str, Any]) -> TensorSpec:
+    return TensorSpec(found["name"], found["datatype"], tuple(found["shape"]))
