@@ -1,27 +1,31 @@
 """Capacities of many deployments, worked out within a budget and remembered.
 
 The capacity model takes some milliseconds; a thousand deployments ask every few seconds, each with
-a service time that drifts. So: times are taken relative to that of a largest batch, which leaves
-two numbers that drift, the share ``alpha`` has in it and how far the target lies above the latency
-of an idle pod. The model is worked out on a grid of these two and interpolated between; a
-deployment that drifts needs new points only when it leaves its cell. A new point starts from a
-neighbour, or from a short run that is made exact later; and all of it stops when the budget of the
-round is spent. Who finds no capacity goes by the last one it had, in shares of the throughput.
+a service time that drifts. So: times are taken relative to that of a largest batch, and latencies,
+not capacities, are remembered. One run at one load tells every quantile there, so it serves every
+objective, the margin below it, the feedback and whoever drifts past. Runs are made on a grid: of
+the load, of the share that ``alpha`` has in a largest batch, of the two variations and of the queue
+delay. Between its points latency is interpolated, so nothing jumps while a measured number wanders;
+a capacity is the load at which the interpolated latency is the target.
+
+A new point is a short run first, made exact later; all of it stops when the budget of the round is
+spent. Who finds no capacity goes by the last one it had, in shares of the throughput.
 """
 
 import math
-from bisect import bisect_left
-from collections.abc import Callable
+from array import array
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from tidegate.autoscaling.capacity import (
+    HIGHEST_LOAD,
     Pod,
-    capacity,
     gathers,
     idle_quantile,
-    latencies_at,
     quantile_of,
+    run,
 )
 from tidegate.autoscaling.variates import LONGEST
 
@@ -29,39 +33,33 @@ BUDGET: Final = 600_000
 """Batches played between two refills: about 0.3 s of one core."""
 GATHERED: Final = 4
 """So many batches' time is one that waits for preferred sizes or a delay."""
+KEEPING: Final = 4
+"""So many latencies are kept and sorted in one batch's time."""
 COARSE: Final = 3_000
 FINE: Final = LONGEST
 """Arrivals of a run: for a first answer, and for the exact one."""
-KEPT: Final = 40_000
-"""Points remembered."""
+KEPT: Final = 30_000
+"""Points remembered, some 300 bytes each; those that were not asked for longest go first."""
 MOST_INEXACT: Final = 5_000
 """Points that wait to be made exact; the oldest are given up."""
-ALPHA_CELLS: Final = 8
-"""Cells of alpha's share, 0 to 1."""
-SLACK_STEP: Final = math.log(1.15)
-"""Width of a cell of the logarithm of (target / idle latency - 1)."""
-MOST_SLACK: Final = 60.0
-"""More is no more capacity."""
-SLOWER: Final = (0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
+LOADS: Final = (
+    *(0.002, 0.01, 0.03, 0.08, 0.16, 0.26, 0.36, 0.46),
+    *(0.55, 0.64, 0.72, 0.8, 0.87, 0.925, 0.965, HIGHEST_LOAD),
+)
+"""Shares of the throughput at which latencies are worked out."""
+MOST_EXPECTED: Final = 0.92
+"""Nearer to the throughput no latency is told: the queue has no end."""
+SLOWER: Final = (
+    *(0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002),
+    *(0.001, 0.0005, 0.0002, 0.0001),
+)
 """Shares of slower requests at which a run's latencies are remembered."""
-LOAD_CELLS: Final = 25
-"""Cells of the load, 0 to 1, for the latency that the model expects."""
-SCVS: Final = (1.0, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0)
-CVS: Final = (0.0, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
-DELAY_STEP: Final = math.log(1.1)
-"""Of the logarithm of the queue delay, in times of a largest batch. With steps of 0.05 of such a
-time instead, which deployments would share more, capacities were up to 22 % off."""
-
-_Point = tuple[int, int, int]
-"""Of a family: cell edges of alpha's share and of the logarithm of slack, or of the load."""
-
-
-@dataclass
-class _Known:
-    """A point's value and whether it is the exact one."""
-
-    value: float
-    exact: bool
+ALPHAS: Final = (0.0, 0.05, 0.12, 0.25, 0.45, 0.7, 1.0)
+"""Shares that alpha has in the time of a largest batch."""
+SCVS: Final = (1.0, 1.5, 2.25, 4.0, 6.0)
+CVS: Final = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
+DELAYS: Final = tuple(1.25**i for i in range(-20, 21))
+"""Queue delays, in times of a largest batch."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +73,44 @@ class Found:
 
     share: float
     exact: bool
+
+
+class _Latencies(NamedTuple):
+    """What one run came to.
+
+    Attributes:
+        answered: latencies that the shares `SLOWER` of the answered requests exceed, in times of a
+            largest batch.
+        refused: share of the requests, where the queue is bounded.
+        exact: whether the run was a long one.
+    """
+
+    answered: Sequence[float]
+    refused: float
+    exact: bool
+
+
+class _Surface:
+    """One pod of the grid: its latencies by load.
+
+    Attributes:
+        pod: in times of a largest batch.
+        runs: by index of `LOADS`.
+        hint: the load below a capacity that was found last.
+        kept: not forgotten yet; a `Place` may still hold one that is.
+    """
+
+    __slots__ = ("hint", "kept", "pod", "runs")
+
+    def __init__(self, pod: Pod) -> None:
+        self.pod = pod
+        self.runs: dict[int, _Latencies] = {}
+        self.hint: int | None = None
+        self.kept = True
+
+
+_Point = tuple[_Surface, int]
+"""And the index of a load."""
 
 
 class Capacities:
@@ -91,10 +127,8 @@ class Capacities:
     def __init__(self, budget: int = BUDGET, *, fine: int = FINE) -> None:
         self._fine = fine
         self._budget = self._left = budget
-        self._families: dict[tuple[object, ...], int] = {}
-        self._shapes: list[tuple[Pod, float]] = []
-        self._held: dict[_Point, _Known] = {}
-        self._expected: dict[_Point, tuple[float, ...]] = {}
+        self._surfaces: dict[tuple[object, ...], _Surface] = {}
+        self._kept = 0
         self._inexact: dict[_Point, None] = {}
 
     @property
@@ -107,192 +141,307 @@ class Capacities:
         """Points that wait to be made exact."""
         return len(self._inexact)
 
+    @property
+    def remembered(self) -> int:
+        """Points."""
+        return self._kept
+
     def refill(self) -> None:
         """Call once before each round of looks: what the last one left over goes into exactness."""
         while self._left > 0 and self._inexact:
             # The one that was asked for last: others may have been drifted away from.
-            point, _ = self._inexact.popitem()
-            known = self._held.get(point)
-            if known is not None and not known.exact:
-                self._work_out(point, known.value)
+            (surface, place), _ = self._inexact.popitem()
+            self._play(surface, place, self._fine)
         self._left = self._budget
 
-    def find(self, pod: Pod, quantile: float, target: float) -> Found | None:
-        """The rate that a pod holds; None: not worked out yet, and the budget is spent.
+    def at(self, pod: Pod) -> "Place":
+        """Where a pod lies on the grid.
 
         Args:
             pod: any unit of time.
-            quantile: of the objective.
-            target: in the same unit.
         """
-        idle = idle_quantile(on_grid(pod), quantile)
-        if target <= idle:
-            return Found(0.0, True)
-        slack = min(MOST_SLACK, target / idle - 1.0)
-        family, share = self._family(pod, quantile)
-        exact = True
+        unit = pod.time_of(pod.batch)
+        delay = pod.delay / unit if pod.delay > 0.0 and pod.batch > 1 else 0.0
+        share = 0.0 if pod.batch == 1 else min(1.0, pod.alpha / unit)
+        measured = [(ALPHAS, share), (CVS, pod.cv), (SCVS, pod.scv)]
+        if delay > 0.0:
+            measured.append((DELAYS, delay))
+        cell, parts = [], []
+        for number, (grid, value) in enumerate(measured):
+            place, part = _between(grid, value)
+            cell.append(place)
+            parts.append((part, number))
+        # Kuhn's triangulation: with d dimensions d + 1 corners are enough instead of 2^d.
+        parts.sort(reverse=True)
+        corners: list[tuple[_Surface, float]] = []
+        before = 1.0
+        for part, number in parts:
+            if before - part > 1e-9:
+                corners.append((self._surface(pod, cell), before - part))
+            if part <= 1e-9:
+                break
+            cell[number] += 1
+            before = part
+        else:
+            corners.append((self._surface(pod, cell), before))
+        return Place(self, corners, pod, unit)
 
-        def value(point: _Point) -> float | None:
-            nonlocal exact
-            known = self._held.get(point) or self._new(point)
-            if known is None:
-                return None
-            if not known.exact:
-                exact = False
-                self._inexact.pop(point, None)
-                self._inexact[point] = None
-            return known.value
-
-        found = _between(family, share, math.log(slack) / SLACK_STEP, value)
-        return None if found is None else Found(found, exact)
+    def find(self, pod: Pod, quantile: float, target: float) -> Found | None:
+        """See `Place.find`."""
+        return self.at(pod).find(quantile, target)
 
     def expected_latency(self, pod: Pod, quantile: float, rate: float) -> float | None:
-        """The latency quantile that the model expects at a rate.
+        """See `Place.expected_latency`."""
+        return self.at(pod).expected_latency(quantile, rate)
+
+    def latencies(self, surface: _Surface, place: int) -> _Latencies | None:
+        """At one point; None: not worked out yet, and the budget is spent."""
+        known = surface.runs.get(place)
+        if known is None:
+            if self._left <= 0:
+                return None
+            known = self._play(surface, place, min(COARSE, self._fine))
+        if not known.exact:
+            self._inexact.pop((surface, place), None)
+            self._inexact[surface, place] = None
+            if len(self._inexact) > MOST_INEXACT:
+                del self._inexact[next(iter(self._inexact))]
+        return known
+
+    def exact_latencies(self, surface: _Surface, place: int) -> _Latencies | None:
+        """The same from a long run, if there is much left of the budget."""
+        known = surface.runs.get(place)
+        if known is not None and known.exact:
+            return known
+        # Feedback can wait: no capacity may fail for it.
+        if self._left <= self._budget // 2:
+            return None
+        self._inexact.pop((surface, place), None)
+        return self._play(surface, place, self._fine)
+
+    def _surface(self, pod: Pod, cell: Sequence[int]) -> _Surface:
+        key = (pod.instances, pod.batch, pod.preferred, pod.queue, *cell)
+        surface = self._surfaces.pop(key, None)  # back at the end: the newest used
+        if surface is None:
+            share = ALPHAS[cell[0]]
+            shape = replace(
+                pod,
+                alpha=share,
+                beta=(1.0 - share) / pod.batch,
+                cv=CVS[cell[1]],
+                scv=SCVS[cell[2]],
+                delay=DELAYS[cell[3]] if len(cell) > 3 else 0.0,
+            )
+            surface = _Surface(shape)
+        self._surfaces[key] = surface
+        return surface
+
+    def _play(self, surface: _Surface, place: int, arrivals: int) -> _Latencies:
+        pod = surface.pod
+        found: list[float] = []
+        rate = LOADS[place] * pod.throughput
+        played = run(pod, rate, math.inf, arrivals=arrivals, latencies=found)
+        self._left -= (GATHERED if gathers(pod) else 1) * played.batches + arrivals // KEEPING
+        found.sort()
+        values = array("d", [quantile_of(found, 1.0 - slower) for slower in SLOWER])
+        known = _Latencies(values, played.late_share, arrivals == self._fine)
+        self._kept += surface.kept and place not in surface.runs
+        surface.runs[place] = known
+        while self._kept > KEPT:
+            oldest = self._surfaces.pop(next(iter(self._surfaces)))
+            oldest.kept = False
+            self._kept -= len(oldest.runs)
+        return known
+
+
+class Place:
+    """Where a pod lies on the grid: the corners around it, with their weights.
+
+    Args:
+        capacities: where runs are remembered.
+        corners: surfaces, and weights that add up to 1.
+        pod: in its own unit of time.
+        unit: what a largest batch takes, in that unit.
+    """
+
+    __slots__ = ("_capacities", "_corners", "_exact", "_pod", "_unit")
+
+    def __init__(
+        self, capacities: Capacities, corners: list[tuple[_Surface, float]], pod: Pod, unit: float
+    ) -> None:
+        self._capacities = capacities
+        self._corners = corners
+        self._pod = pod
+        self._unit = unit
+        self._exact = True
+
+    def idle_quantile(self, quantile: float) -> float:
+        """The quantile of the latency of a request that finds the pod idle, in its unit."""
+        pod = self._pod
+        if pod.cv <= 0.0:
+            return idle_quantile(pod, quantile)
+        # Random numbers are drawn for the variations of the grid only.
+        place, part = _between(CVS, pod.cv)
+        before = idle_quantile(replace(pod, cv=CVS[place]), quantile)
+        if part == 0.0:
+            return before
+        return before + (idle_quantile(replace(pod, cv=CVS[place + 1]), quantile) - before) * part
+
+    def find(self, quantile: float, target: float) -> Found | None:
+        """The rate that the pod holds; None: not worked out yet, and the budget is spent.
 
         Args:
-            pod: any unit of time.
-            quantile: 0.7 to 0.999; others are taken as the nearer of these.
+            quantile: of the objective.
+            target: in the pod's unit of time.
+        """
+        idle = self.idle_quantile(quantile)
+        if target <= idle:
+            return Found(0.0, True)
+        idle, target = idle / self._unit, target / self._unit
+        slower = 1.0 - quantile
+        self._exact = True
+        place = self._first(slower, target)
+        if place is None:
+            return None
+        lower = upper = None
+        while lower is None or upper is None:
+            # From the load that is looked at up or down, until the target lies in between.
+            if lower is None and place < 0:
+                lower = idle
+            elif lower is None:
+                at = self._latency(place, slower)
+                if at is None:
+                    return None
+                if at <= target:
+                    lower = at
+                else:
+                    place, upper = place - 1, at
+            elif place + 1 == len(LOADS):
+                return Found(LOADS[-1], self._exact)
+            else:
+                at = self._latency(place + 1, slower)
+                if at is None:
+                    return None
+                if at > target:
+                    upper = at
+                else:
+                    place, lower = place + 1, at
+        max(self._corners, key=_weight)[0].hint = max(0, place)
+        return Found(self._load(place, lower, upper, target, slower), self._exact)
+
+    def expected_latency(self, quantile: float, rate: float) -> float | None:
+        """The latency quantile that the model expects at a rate, of answered requests.
+
+        Args:
+            quantile: 0.5 to 0.9999; others are taken as the nearer of these.
             rate: requests per unit of time.
 
         Returns:
             None: not worked out yet, or so near the throughput that the queue has no end.
         """
-        load = rate / pod.throughput
-        if not 0.0 <= load <= 1.0 - 2.0 / LOAD_CELLS:
+        load = rate / self._pod.throughput
+        if not 0.0 <= load <= MOST_EXPECTED:
             return None
-        family, share = self._family(pod, 0.0)
-        slower = min(SLOWER[0], max(SLOWER[-1], 1.0 - quantile))
-        place = next(i for i, each in enumerate(SLOWER) if each <= slower * (1.0 + 1e-9))
-        place = max(1, place)
-        before, after = SLOWER[place - 1], SLOWER[place]
-        part = math.log(before / slower) / math.log(before / after)
+        slower = 1.0 - quantile
+        place, part = _between(LOADS, load)
+        logs = []
+        for each in (place, place + 1):
+            latency = 0.0
+            for surface, weight in self._corners:
+                known = self._capacities.exact_latencies(surface, each)
+                if known is None:
+                    return None
+                latency += weight * _exceeded_by(known.answered, slower)
+            logs.append(math.log(latency))
+        return math.exp(logs[0] + (logs[1] - logs[0]) * part) * self._unit
 
-        def value(point: _Point) -> float | None:
-            known = self._expected.get(point) or self._new_expected(point)
+    def _first(self, slower: float, target: float) -> int | None:
+        """Which load to look at first: by the heaviest corner alone, as it was found last."""
+        surface = max(self._corners, key=_weight)[0]
+        if surface.hint is not None:
+            return surface.hint
+        low, high = -1, len(LOADS)
+        while high - low > 1:
+            middle = (low + high) // 2
+            known = self._capacities.latencies(surface, middle)
             if known is None:
                 return None
-            return known[place - 1] * (1.0 - part) + known[place] * part
+            allowed = _of_answered(slower, known.refused)
+            if _exceeded_by(known.answered, allowed) <= target:
+                low = middle
+            else:
+                high = middle
+        return max(0, low)
 
-        found = _between(family, share, load * LOAD_CELLS, value)
-        return None if found is None else math.exp(found) * pod.time_of(pod.batch)
+    def _latency(self, place: int, slower: float) -> float | None:
+        """At one of the grid's loads, in times of a largest batch; a refused request's is endless.
 
-    def _family(self, pod: Pod, quantile: float) -> tuple[int, float]:
-        """What does not drift, as a number, and alpha's share in a largest batch."""
-        unit = pod.time_of(pod.batch)
-        scv, cv, delay = _nearest(SCVS, pod.scv), _nearest(CVS, pod.cv), 0.0
-        if pod.delay > 0.0 and pod.batch > 1:
-            delay = math.exp(round(math.log(pod.delay / unit) / DELAY_STEP) * DELAY_STEP)
-        key = (pod.instances, pod.batch, pod.preferred, delay, pod.queue, cv, scv, quantile)
-        family = self._families.get(key)
-        if family is None:
-            family = self._families[key] = len(self._shapes)
-            shape = replace(pod, alpha=0.0, beta=0.0, delay=delay, cv=cv, scv=scv)
-            self._shapes.append((shape, quantile))
-        return family, 0.0 if pod.batch == 1 else min(1.0, pod.alpha / unit)
+        Returns:
+            None: not worked out yet.
+        """
+        found = []
+        refused = 0.0
+        for surface, weight in self._corners:
+            known = self._capacities.latencies(surface, place)
+            if known is None:
+                return None
+            if not known.exact:
+                self._exact = False
+            found.append((known.answered, weight))
+            refused += weight * known.refused
+        if refused > 0.0:
+            slower = _of_answered(slower, refused)
+        return sum([weight * _exceeded_by(answered, slower) for answered, weight in found])
 
-    def _pod(self, point: _Point) -> tuple[Pod, float]:
-        shape, quantile = self._shapes[point[0]]
-        share = point[1] / ALPHA_CELLS
-        return replace(shape, alpha=share, beta=(1.0 - share) / shape.batch), quantile
-
-    def _new(self, point: _Point) -> _Known | None:
-        if self._left <= 0:
-            return None
-        family, i, j = point
-        for near in (
-            (family, i, j - 1),
-            (family, i, j + 1),
-            (family, i - 1, j),
-            (family, i + 1, j),
-        ):
-            known = self._held.get(near)
-            if known is not None and known.exact:
-                return self._work_out(point, known.value)
-        pod, quantile = self._pod(point)
-        if self._fine <= COARSE:
-            return self._work_out(point, None)
-        worked = capacity(pod, quantile, _target(pod, quantile, j), arrivals=COARSE)
-        self._left -= _cost(pod, worked.batches)
-        if len(self._inexact) >= MOST_INEXACT:
-            del self._inexact[next(iter(self._inexact))]
-        self._inexact[point] = None
-        return self._keep(point, _Known(worked.rate / pod.throughput, exact=False))
-
-    def _work_out(self, point: _Point, near: float | None) -> _Known:
-        pod, quantile = self._pod(point)
-        worked = capacity(
-            pod,
-            quantile,
-            _target(pod, quantile, point[2]),
-            arrivals=self._fine,
-            guess=None if near is None else near * pod.throughput,
+    def _load(self, place: int, lower: float, upper: float, target: float, slower: float) -> float:
+        """Between two loads of the grid, the one whose latency is the target."""
+        if place < 0:
+            return LOADS[0] * min(1.0, (target - lower) / (upper - lower))
+        low, high = LOADS[place], LOADS[place + 1]
+        if upper < math.inf:
+            return low + (high - low) * math.log(target / lower) / math.log(upper / lower)
+        # What ends there is the queue: where as many are refused as may be late.
+        before, after = (
+            sum([weight * surface.runs[each].refused for surface, weight in self._corners])
+            for each in (place, place + 1)
         )
-        self._left -= _cost(pod, worked.batches)
-        return self._keep(point, _Known(worked.rate / pod.throughput, exact=True))
-
-    def _keep(self, point: _Point, known: _Known) -> _Known:
-        if len(self._held) >= KEPT and point not in self._held:
-            del self._held[next(iter(self._held))]
-        self._held[point] = known
-        return known
-
-    def _new_expected(self, point: _Point) -> tuple[float, ...] | None:
-        """Logarithms of the latencies that the shares `SLOWER` exceed."""
-        # Feedback can wait: no capacity may fail for it.
-        if self._left <= self._budget // 2:
-            return None
-        pod, _ = self._pod(point)
-        load = max(0.2 / LOAD_CELLS, point[2] / LOAD_CELLS)
-        latencies = latencies_at(pod, load * pod.throughput, arrivals=self._fine)
-        values = tuple(math.log(quantile_of(latencies, 1.0 - slower)) for slower in SLOWER)
-        # Fewer batches than arrivals, but each latency is kept and sorted.
-        self._left -= _cost(pod, self._fine)
-        if len(self._expected) >= KEPT:
-            del self._expected[next(iter(self._expected))]
-        self._expected[point] = values
-        return values
+        before = max(before, slower * 1e-2)
+        part = math.log(slower / before) / math.log(after / before)
+        return low * math.pow(high / low, part)
 
 
-def on_grid(pod: Pod) -> Pod:
-    """The pod with its two measured variations on the grids for which random numbers are kept."""
-    scv, cv = _nearest(SCVS, pod.scv), _nearest(CVS, pod.cv)
-    return pod if scv == pod.scv and cv == pod.cv else replace(pod, scv=scv, cv=cv)
+def _weight(corner: tuple[_Surface, float]) -> float:
+    return corner[1]
 
 
-def _nearest(grid: tuple[float, ...], value: float) -> float:
-    place = bisect_left(grid, value)
-    if place == 0:
-        return grid[0]
-    if place == len(grid):
-        return grid[-1]
-    below, above = grid[place - 1], grid[place]
-    return above if above - value < value - below else below
+def _between(grid: Sequence[float], value: float) -> tuple[int, float]:
+    """The cell that a value lies in, and where, 0 to 1; at the ends beyond the grid."""
+    place = bisect_right(grid, value) - 1
+    if place < 0:
+        return 0, 0.0
+    if place >= len(grid) - 1:
+        return len(grid) - 1, 0.0
+    return place, (value - grid[place]) / (grid[place + 1] - grid[place])
 
 
-def _cost(pod: Pod, batches: int) -> int:
-    """Of the budget."""
-    return GATHERED * batches if gathers(pod) else batches
+def _of_answered(slower: float, refused: float) -> float:
+    """What share of the answered requests may be slower, if so many are refused; 0: none."""
+    return max(0.0, (slower - refused) / (1.0 - refused)) if refused < 1.0 else 0.0
 
 
-def _target(pod: Pod, quantile: float, slack_edge: int) -> float:
-    return idle_quantile(pod, quantile) * (1.0 + math.exp(slack_edge * SLACK_STEP))
-
-
-def _between(
-    family: int, share: float, x: float, value: Callable[[_Point], float | None]
-) -> float | None:
-    """Interpolated between the four points around; None: one of them is not known."""
-    y = share * ALPHA_CELLS
-    i, j = math.floor(y), math.floor(x)
-    result = 0.0
-    for ii, weight_i in ((i, 1.0 - (y - i)), (i + 1, y - i)):
-        if weight_i == 0.0:
-            continue
-        for jj, weight_j in ((j, 1.0 - (x - j)), (j + 1, x - j)):
-            if weight_j == 0.0:
-                continue
-            known = value((family, ii, jj))
-            if known is None:
-                return None
-            result += weight_i * weight_j * known
-    return result
+def _exceeded_by(latencies: Sequence[float], slower: float) -> float:
+    """The latency that this share exceeds, between the shares that are known; endless for none."""
+    if slower <= 0.0:
+        return math.inf
+    last = len(SLOWER) - 1
+    if slower <= SLOWER[last]:
+        return latencies[last]
+    place = 0
+    while SLOWER[place] > slower * (1.0 + 1e-9):
+        place += 1
+    after = latencies[place]
+    if place == 0 or SLOWER[place] >= slower * (1.0 - 1e-9):
+        return after
+    before = latencies[place - 1]
+    part = math.log(SLOWER[place - 1] / slower) / math.log(SLOWER[place - 1] / SLOWER[place])
+    return before * math.pow(after / before, part)

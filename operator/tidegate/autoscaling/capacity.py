@@ -230,7 +230,10 @@ def play(
                 if late + refused > most_late:
                     return Run(max(1, i + n - first), late + refused, batches)
             if latencies is not None:
-                latencies.extend([done - at for at in times[i : i + n]])
+                if n == 1:
+                    latencies.append(done - times[i])
+                else:
+                    latencies.extend([done - at for at in times[i : i + n]])
         i += n
         if single:
             ready = done

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tidegate.autoscaling.arrivals import Arrivals, Growth, higher_of
-from tidegate.autoscaling.capacities import SLOWER, Capacities, on_grid
-from tidegate.autoscaling.capacity import Pod, idle_quantile, pod_of
+from tidegate.autoscaling.capacities import Capacities, Place
+from tidegate.autoscaling.capacity import Pod, pod_of
 from tidegate.autoscaling.counters import PodCounters
 from tidegate.autoscaling.demand import Demand, ServiceTime, Source
 from tidegate.autoscaling.latency import quantile_ms, share_slower
@@ -31,7 +31,10 @@ LEAST_ANSWERS: Final = 20
 LEAST_SLOW: Final = 8.0
 """Requests slower than an edge without which it is not compared with the model ..."""
 MOST_DISTANCE: Final = math.log(5.0)
-"""... and by what factor their share may differ from the objective's."""
+"""... and by what factor their share may differ from the objective's ..."""
+LEAST_SLOWER: Final = 0.001
+MOST_SLOWER: Final = 0.3
+"""... within these."""
 LEAST_ROOM: Final = 1.05
 """Feedback never aims lower than this above the latency of an idle pod."""
 MOST_TAKEN: Final = 0.5
@@ -87,6 +90,7 @@ class Observer:
         self._required: deque[tuple[float, int]] = deque()
         self._required_since_s: float | None = None
         self._shares: tuple[float, float] | None = None
+        self._place: Place | None = None
         self._feedback = 0.0
         self._seen: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
         self._troubled_s = -math.inf
@@ -287,15 +291,13 @@ class Observer:
     def _pod(self, demand: Demand, service: ServiceTime) -> Pod:
         before = self._demand
         pods = max(1, (before and before.required_replicas) or demand.ready_pods)
-        return on_grid(
-            pod_of(
-                self.model,
-                service.alpha_ms,
-                service.beta_ms,
-                cv=service.cv,
-                scv=1.0 + (demand.dispersion - 1.0) / pods,
-                items_per_request=demand.items_per_request,
-            )
+        return pod_of(
+            self.model,
+            service.alpha_ms,
+            service.beta_ms,
+            cv=service.cv,
+            scv=1.0 + (demand.dispersion - 1.0) / pods,
+            items_per_request=demand.items_per_request,
         )
 
     def _with_capacity(self, demand: Demand) -> Demand:
@@ -308,12 +310,13 @@ class Observer:
         target_ms, quantile = demand.target_ms, demand.quantile
         if target_ms is None:
             return replace(demand, service=service, throughput_per_pod=full)
-        idle_ms = idle_quantile(pod, quantile)
+        place = self._place = self._capacities.at(pod)
+        idle_ms = place.idle_quantile(quantile)
         infeasible, exact = idle_ms > target_ms, True
         limit: float | None = self._law.throughput_share * full
         cautious = limit
         if not infeasible:
-            exact = self._find(pod, target_ms, idle_ms)
+            exact = self._find(place, target_ms, idle_ms)
             limit = cautious = None
             if self._shares is not None:
                 limit, cautious = (max(share, LEAST_SHARE) * full for share in self._shares)
@@ -328,7 +331,7 @@ class Observer:
             exact=exact,
         )
 
-    def _find(self, pod: Pod, target_ms: float, idle_ms: float) -> bool:
+    def _find(self, place: Place, target_ms: float, idle_ms: float) -> bool:
         """Shares of the throughput that a pod holds; the last ones stay if none can be told now.
 
         Returns:
@@ -339,14 +342,14 @@ class Observer:
         aim_ms = max(room_ms, target_ms * math.exp(-self._feedback))
         # Halfway to the idle pod's latency where the margin would ask for less than that.
         cautious_ms = max(self._law.down_margin * aim_ms, (idle_ms + aim_ms) / 2.0)
-        limit = self._capacities.find(pod, quantile, aim_ms)
-        cautious = self._capacities.find(pod, quantile, cautious_ms)
+        limit = place.find(quantile, aim_ms)
+        cautious = place.find(quantile, cautious_ms)
         if limit is None or cautious is None:
             return False
         # Feedback takes half of it at most: latency that more pods do not mend must not run away.
         least = 0.0
         if self._feedback > 0.0:
-            plain = self._capacities.find(pod, quantile, target_ms)
+            plain = place.find(quantile, target_ms)
             least = 0.0 if plain is None else MOST_TAKEN * plain.share
         self._shares = (max(least, limit.share), max(least, cautious.share))
         return limit.exact and cautious.exact
@@ -357,9 +360,9 @@ class Observer:
         if demand.backlog > 0.0 or self._times.changed:
             self._troubled_s = demand.at_s
         demand = replace(demand, feedback=self._feedback)
-        service, capacity = demand.service, demand.capacity_per_pod
+        place, capacity = self._place, demand.capacity_per_pod
         target_ms, measured_ms = demand.target_ms, demand.measured_ms
-        if service is None or capacity is None or target_ms is None or measured_ms is None:
+        if place is None or capacity is None or target_ms is None or measured_ms is None:
             return demand
         per_pod = demand.long_per_s / max(1, demand.ready_pods)
         if (
@@ -373,15 +376,17 @@ class Observer:
             or (per_pod < NEAR_LIMIT * capacity and measured_ms < NEAR_TARGET * target_ms)
         ):
             return demand
-        pod, rate = self._pod(demand, service), per_pod / 1000.0
-        model_ms = self._capacities.expected_latency(pod, demand.quantile, rate)
-        off = self._off(pod, rate, model_ms, demand)
+        rate = per_pod / 1000.0
+        model_ms = place.expected_latency(demand.quantile, rate)
+        off = self._off(place, rate, model_ms, demand)
         if off is not None:
             step = law.feedback_gain * (off - self._feedback)
             self._feedback = min(law.feedback_most, max(law.feedback_least, self._feedback + step))
         return replace(demand, feedback=self._feedback, model_ms=model_ms)
 
-    def _off(self, pod: Pod, rate: float, model_ms: float | None, demand: Demand) -> float | None:
+    def _off(
+        self, place: Place, rate: float, model_ms: float | None, demand: Demand
+    ) -> float | None:
         """Logarithm of measured over modelled latency; None: cannot be told.
 
         At an edge of the buckets, where nothing is interpolated: the one whose share of slower
@@ -397,12 +402,12 @@ class Observer:
                 low_ms = float(edge)
             elif high_ms == math.inf:
                 high_ms = float(edge)
-            if slower * timed >= LEAST_SLOW and SLOWER[-1] <= slower <= SLOWER[0]:
+            if slower * timed >= LEAST_SLOW and LEAST_SLOWER <= slower <= MOST_SLOWER:
                 distance = abs(math.log(slower / wanted))
                 if distance <= MOST_DISTANCE and (best is None or distance < best[0]):
                     best = (distance, edge, slower)
         if best is not None:
-            expected = self._capacities.expected_latency(pod, 1.0 - best[2], rate)
+            expected = place.expected_latency(1.0 - best[2], rate)
             return None if expected is None else math.log(best[1] / expected)
         if model_ms is None:
             return None
