@@ -3,7 +3,7 @@ PY := .venv/bin/python
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header
 
-.PHONY: help venv check fuzz contract integration integration-clouds test e2e e2e-full cluster cluster-down cluster-status images demo \
+.PHONY: help venv check fuzz contract integration integration-clouds integration-frameworks test e2e e2e-full cluster cluster-down cluster-status images demo \
 	bench docs kwok generate lock
 
 help: ## list the targets
@@ -28,6 +28,9 @@ integration: venv ## tests against real servers (Triton, Envoy, S3, ...) as plai
 
 integration-clouds: venv ## the ones whose servers take minutes to get: mlflow, Azurite, fake-gcs-server
 	@$(PY) -m e2e.suite integration-clouds
+
+integration-frameworks: venv ## preparing models of PyTorch and TensorFlow, which are 6 GB to get
+	@$(PY) -m e2e.suite integration-frameworks
 
 test: venv ## check, contract and integration tests, a cluster, end-to-end tests, cluster down
 	@$(PY) -m e2e.suite check contract integration cluster e2e cluster-down

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
+from e2e import preparation_venv
 from e2e.cluster import gobuild, images, lifecycle, node_images, paths, preflight
 from e2e.cluster.progress import Progress
 from e2e.cluster.settings import Settings
@@ -17,6 +18,8 @@ from e2e.cluster.settings import Settings
 PYTHON = str(paths.REPOSITORY / ".venv" / "bin" / "python")
 SOURCES = ("operator", "tests", "e2e", "helm")
 """What is linted and typed."""
+PREPARATION = "tests/integration/preparation"
+"""Run by an interpreter of their own."""
 
 
 class StageFailed(RuntimeError):
@@ -73,13 +76,28 @@ def integration(progress: Progress) -> None:
     for name in ("argocd-lua", "kstatus", "prometheus", "promtool"):
         gobuild.build(name, progress)
     command = [PYTHON, "-m", "pytest", "-q", "tests/integration", "-m", "not clouds"]
-    _call(progress, "integration tests", command)
+    _call(progress, "integration tests", [*command, f"--ignore={PREPARATION}"])
+    _preparation(progress, frameworks=False)
+
+
+def integration_frameworks(progress: Progress) -> None:
+    """The preparation's tests that need PyTorch, TensorFlow and OpenVINO: 6 GB of them."""
+    _preparation(progress, frameworks=True)
+
+
+def _preparation(progress: Progress, *, frameworks: bool) -> None:
+    with progress.step("the preparation's environment"):
+        python = str(preparation_venv.python(frameworks=frameworks))
+    chosen = "frameworks" if frameworks else "not frameworks"
+    command = [python, "-m", "pytest", "-q", PREPARATION, "-m", chosen]
+    _call(progress, "preparation tests", command)
 
 
 def integration_clouds(progress: Progress) -> None:
     """The integration tests whose servers take minutes to get (mlflow, cloud emulators)."""
     command = [PYTHON, "-m", "pytest", "-q", "tests/integration", "-m", "clouds"]
-    _call(progress, "integration tests with mlflow and emulators", command)
+    title = "integration tests with mlflow and emulators"
+    _call(progress, title, [*command, f"--ignore={PREPARATION}"])
 
 
 def cluster(progress: Progress) -> None:
@@ -115,6 +133,7 @@ STAGES: dict[str, Callable[[Progress], None]] = {
     "contract": contract,
     "integration": integration,
     "integration-clouds": integration_clouds,
+    "integration-frameworks": integration_frameworks,
     "cluster": cluster,
     "e2e": e2e,
     "e2e-full": e2e_full,
