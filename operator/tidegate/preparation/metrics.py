@@ -134,9 +134,10 @@ def judge_answers(
     was, now = classes(before, labels, output), classes(after, labels, output)
     if metric == "accuracy":
         return gate.judge_accuracy(was, now, labels, allowed)
+    old, new, right = gate.numbered(was, now, labels)
     return gate.judge_by_bootstrap(
         "F1",
-        lambda p: (gate.f1(was[p], labels[p]), gate.f1(now[p], labels[p])),
+        lambda p: (gate.f1(old[p], right[p]), gate.f1(new[p], right[p])),
         len(labels),
         allowed,
     )
