@@ -138,7 +138,14 @@ def off(deployment: Deployment, demand: Demand) -> float | None:
         return None
     pods = max(1, demand.required_replicas or demand.ready_pods)
     scv = 1.0 + (demand.dispersion - 1.0) / pods
-    pod = pod_of(deployment.model, service.alpha_ms, service.beta_ms, scv=round(scv, 2))
+    # Each variation costs random numbers of its own.
+    pod = pod_of(
+        deployment.model,
+        service.alpha_ms,
+        service.beta_ms,
+        cv=round(service.cv, 2),
+        scv=round(scv, 1),
+    )
     exact = capacity(pod, demand.quantile, target_ms * math.exp(-demand.feedback)).rate * 1000.0
     return demand.capacity_per_pod / exact - 1.0 if exact > 0.0 else None
 

@@ -9,7 +9,7 @@ that are not read are taken to get what the others get.
 import math
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from tidegate.autoscaling.server import Law
@@ -22,6 +22,8 @@ OUTLIER: Final = 9.0
 of the load, or of a pod's share of it, is no dispersion. Of a normal distribution that is 3 %."""
 LEAST_PAIRS: Final = 12
 """Pairs of intervals without which the arrivals are taken to be Poisson."""
+LEAST_FORETOLD: Final = 1e-6
+"""Less is what is left of sums after all was taken away again: nothing arrived."""
 GROWTH_HORIZONS_S: Final = (15.0, 30.0, 60.0, 120.0, 300.0)
 GROWTH_EVERY_S: Final = 15.0
 GROWTH_WINDOW_S: Final = 3600.0
@@ -37,7 +39,7 @@ TREND_WINS: Final = 0.7
 """The trend counts where its errors lately were at most this share of those without it."""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Tick:
     """Between two observations.
 
@@ -50,6 +52,7 @@ class _Tick:
             would give: numerator ...
         foretold: ... and denominator.
         pairs: of intervals behind these.
+        seconds: how long it is.
     """
 
     start_s: float
@@ -60,10 +63,10 @@ class _Tick:
     squares: float = 0.0
     foretold: float = 0.0
     pairs: int = 0
+    seconds: float = field(init=False)
 
-    @property
-    def seconds(self) -> float:
-        return self.end_s - self.start_s
+    def __post_init__(self) -> None:
+        self.seconds = self.end_s - self.start_s
 
 
 class Arrivals:
@@ -78,17 +81,29 @@ class Arrivals:
         self._ticks: deque[_Tick] = deque()
         self._last: dict[str, tuple[float, float]] = {}
         self._one = 1.0
+        # Over all ticks: pairs, foretold, squares; seconds, and those of all pods.
+        self._pairs = 0
+        self._foretold = self._squares = 0.0
+        self._seconds = self._pod_seconds = 0.0
         self._pods: frozenset[str] = frozenset()
 
     def begin(self, start_s: float, end_s: float, pods: frozenset[str]) -> None:
         """A new tick, of these Ready pods."""
-        self._ticks.append(_Tick(start_s, end_s, len(pods)))
+        newest = _Tick(start_s, end_s, len(pods))
+        self._ticks.append(newest)
+        self._seconds += newest.seconds
+        self._pod_seconds += newest.pods * newest.seconds
         if pods != self._pods:
             # Each pod's share changes, which is no dispersion of what arrives.
             self._pods = pods
             self._last.clear()
         while self._ticks and self._ticks[0].end_s <= end_s - self._law.dispersion_s:
-            self._ticks.popleft()
+            gone = self._ticks.popleft()
+            self._pairs -= gone.pairs
+            self._foretold -= gone.foretold
+            self._squares -= gone.squares
+            self._seconds -= gone.seconds
+            self._pod_seconds -= gone.pods * gone.seconds
 
     def add(self, pod: str, since_s: float, until_s: float, count: float, *, ready: bool) -> None:
         """What one pod counted between two of its looks.
@@ -134,6 +149,9 @@ class Arrivals:
         tick.squares += square
         tick.foretold += foretold
         tick.pairs += 1
+        self._squares += square
+        self._foretold += foretold
+        self._pairs += 1
 
     def forget(self, pod: str) -> None:
         """The next interval of this pod does not follow the last one."""
@@ -154,8 +172,13 @@ class Arrivals:
 
     def steady(self, window_s: float) -> bool:
         """Whether the number of Ready pods was the same all the time."""
-        least_s = self._ticks[-1].end_s - window_s
-        return len({tick.pods for tick in self._ticks if tick.end_s > least_s}) == 1
+        newest = self._ticks[-1]
+        for tick in reversed(self._ticks):
+            if tick.end_s <= newest.end_s - window_s:
+                break
+            if tick.pods != newest.pods:
+                return False
+        return True
 
     def dispersion(self) -> float:
         """Variance over mean of the counts of all pods together; Poisson is 1.
@@ -164,17 +187,15 @@ class Arrivals:
         pods that come and go count. Splitting a stream over N pods at random takes the N-th part
         of what exceeds 1; this undoes it.
         """
-        pairs = sum(tick.pairs for tick in self._ticks)
-        foretold = sum(tick.foretold for tick in self._ticks)
-        if pairs < LEAST_PAIRS or foretold <= 0.0:
+        pairs, foretold = self._pairs, self._foretold
+        if pairs < LEAST_PAIRS or foretold <= LEAST_FORETOLD:
             return 1.0
-        one = sum(tick.squares for tick in self._ticks) / foretold
+        one = max(0.0, self._squares) / foretold
         self._one = max(1.0, one)
         # Less one standard error: chance, times the number of pods, must not pass for bursts.
         # (Each count is in two differences, so each pair tells less: 3 instead of 2.)
         one = max(1.0, one * (1.0 - math.sqrt(3.0 / pairs)))
-        pods = sum(tick.pods * tick.seconds for tick in self._ticks)
-        pods /= sum(tick.seconds for tick in self._ticks)
+        pods = self._pod_seconds / self._seconds
         return min(MOST_DISPERSION, max(1.0, 1.0 + (one - 1.0) * max(1.0, pods)))
 
 

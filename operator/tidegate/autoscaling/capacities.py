@@ -17,11 +17,13 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from tidegate.autoscaling.capacity import (
     HIGHEST_LOAD,
     Pod,
+    factor_quantile,
     gathers,
     idle_quantile,
     quantile_of,
@@ -29,7 +31,7 @@ from tidegate.autoscaling.capacity import (
 )
 from tidegate.autoscaling.variates import LONGEST
 
-BUDGET: Final = 600_000
+BUDGET: Final = 450_000
 """Batches played between two refills: about 0.3 s of one core."""
 GATHERED: Final = 4
 """So many batches' time is one that waits for preferred sizes or a delay."""
@@ -282,10 +284,10 @@ class Place:
             return idle_quantile(pod, quantile)
         # Random numbers are drawn for the variations of the grid only.
         place, part = _between(CVS, pod.cv)
-        before = idle_quantile(replace(pod, cv=CVS[place]), quantile)
-        if part == 0.0:
-            return before
-        return before + (idle_quantile(replace(pod, cv=CVS[place + 1]), quantile) - before) * part
+        factor = factor_quantile(CVS[place], quantile)
+        if part > 0.0:
+            factor += (factor_quantile(CVS[place + 1], quantile) - factor) * part
+        return idle_quantile(pod, quantile, factor)
 
     def find(self, quantile: float, target: float) -> Found | None:
         """The rate that the pod holds; None: not worked out yet, and the budget is spent.
@@ -342,7 +344,7 @@ class Place:
         load = rate / self._pod.throughput
         if not 0.0 <= load <= MOST_EXPECTED:
             return None
-        slower = 1.0 - quantile
+        tail = _tail(1.0 - quantile)
         place, part = _between(LOADS, load)
         logs = []
         for each in (place, place + 1):
@@ -351,7 +353,7 @@ class Place:
                 known = self._capacities.exact_latencies(surface, each)
                 if known is None:
                     return None
-                latency += weight * _exceeded_by(known.answered, slower)
+                latency += weight * _beyond(known.answered, tail)
             logs.append(math.log(latency))
         return math.exp(logs[0] + (logs[1] - logs[0]) * part) * self._unit
 
@@ -366,8 +368,8 @@ class Place:
             known = self._capacities.latencies(surface, middle)
             if known is None:
                 return None
-            allowed = _of_answered(slower, known.refused)
-            if _exceeded_by(known.answered, allowed) <= target:
+            tail = _tail(_of_answered(slower, known.refused))
+            if _beyond(known.answered, tail) <= target:
                 low = middle
             else:
                 high = middle
@@ -379,19 +381,21 @@ class Place:
         Returns:
             None: not worked out yet.
         """
-        found = []
-        refused = 0.0
+        latency = refused = 0.0
+        tail = _tail(slower)
         for surface, weight in self._corners:
-            known = self._capacities.latencies(surface, place)
-            if known is None:
-                return None
-            if not known.exact:
-                self._exact = False
-            found.append((known.answered, weight))
+            known = surface.runs.get(place)
+            if known is None or not known.exact:
+                known = self._capacities.latencies(surface, place)
+                if known is None:
+                    return None
+                self._exact = self._exact and known.exact
             refused += weight * known.refused
-        if refused > 0.0:
-            slower = _of_answered(slower, refused)
-        return sum([weight * _exceeded_by(answered, slower) for answered, weight in found])
+            latency += weight * _beyond(known.answered, tail)
+        if refused == 0.0:
+            return latency
+        tail = _tail(_of_answered(slower, refused))
+        return sum([weight * _beyond(s.runs[place].answered, tail) for s, weight in self._corners])
 
     def _load(self, place: int, lower: float, upper: float, target: float, slower: float) -> float:
         """Between two loads of the grid, the one whose latency is the target."""
@@ -429,19 +433,27 @@ def _of_answered(slower: float, refused: float) -> float:
     return max(0.0, (slower - refused) / (1.0 - refused)) if refused < 1.0 else 0.0
 
 
-def _exceeded_by(latencies: Sequence[float], slower: float) -> float:
-    """The latency that this share exceeds, between the shares that are known; endless for none."""
+@lru_cache(maxsize=1024)
+def _tail(slower: float) -> tuple[int, float]:
+    """Which of `SLOWER` is the first that is no larger, and how far it is from the one before.
+
+    Returns:
+        Index, and 0 (it is that one) to 1 (the one before), in the logarithm; index -1: none.
+    """
     if slower <= 0.0:
+        return -1, 0.0
+    for place, after in enumerate(SLOWER):
+        if after <= slower * (1.0 + 1e-9):
+            if place == 0 or after >= slower * (1.0 - 1e-9):
+                return place, 0.0
+            return place, math.log(slower / after) / math.log(SLOWER[place - 1] / after)
+    return len(SLOWER) - 1, 0.0
+
+
+def _beyond(latencies: Sequence[float], tail: tuple[int, float]) -> float:
+    """The latency that only the requests of a tail exceed; endless for none."""
+    place, part = tail
+    if place < 0:
         return math.inf
-    last = len(SLOWER) - 1
-    if slower <= SLOWER[last]:
-        return latencies[last]
-    place = 0
-    while SLOWER[place] > slower * (1.0 + 1e-9):
-        place += 1
-    after = latencies[place]
-    if place == 0 or SLOWER[place] >= slower * (1.0 - 1e-9):
-        return after
-    before = latencies[place - 1]
-    part = math.log(SLOWER[place - 1] / slower) / math.log(SLOWER[place - 1] / SLOWER[place])
-    return before * math.pow(after / before, part)
+    latency = latencies[place]
+    return latency if part == 0.0 else latency * math.pow(latencies[place - 1] / latency, part)

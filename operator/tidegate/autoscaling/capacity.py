@@ -292,18 +292,24 @@ def latency_quantile(pod: Pod, rate: float, quantile: float, *, arrivals: int = 
     return quantile_of(latencies_at(pod, rate, arrivals=arrivals), quantile)
 
 
-def idle_quantile(pod: Pod, quantile: float) -> float:
-    """The quantile of the latency of a request that finds the pod idle."""
+def idle_quantile(pod: Pod, quantile: float, factor: float | None = None) -> float:
+    """The quantile of the latency of a request that finds the pod idle.
+
+    Args:
+        pod: the server.
+        quantile: 0 to 1.
+        factor: of `factor_quantile`, where it is known.
+    """
     waits = pod.delay if pod.batch > 1 and 1 not in pod.preferred else 0.0
-    time = pod.time_of(1)
-    if pod.cv > 0.0:
-        time *= _factor_quantile(pod.cv, quantile)
-    return waits + time
+    if factor is None:
+        factor = factor_quantile(pod.cv, quantile)
+    return waits + pod.time_of(1) * factor
 
 
 @lru_cache(maxsize=256)
-def _factor_quantile(cv: float, quantile: float) -> float:
-    return quantile_of(sorted(service_factors(cv)), quantile)
+def factor_quantile(cv: float, quantile: float) -> float:
+    """The quantile of a batch's time over its mean."""
+    return quantile_of(sorted(service_factors(cv)), quantile) if cv > 0.0 else 1.0
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ numbers nor a whole day's requests at once come out of it.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from tidegate.autoscaling.reading import Look, SidecarReading, TritonStats
 
@@ -17,8 +16,7 @@ CLOCK_SLACK_S: Final = 5.0
 """By which two clocks, and Envoy's age in whole seconds, may disagree."""
 
 
-@dataclass(frozen=True)
-class Served:
+class Served(NamedTuple):
     """What a sidecar counted in an interval.
 
     Attributes:
@@ -37,8 +35,7 @@ class Served:
     edges_ms: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Ran:
+class Ran(NamedTuple):
     """What a Triton counted in an interval.
 
     Attributes:
@@ -58,8 +55,7 @@ class Ran:
     batches: tuple[tuple[int, int, float], ...]
 
 
-@dataclass(frozen=True)
-class _Totals:
+class _Totals(NamedTuple):
     """A sidecar's counters, classes added up."""
 
     at_s: float

@@ -3,8 +3,8 @@
 import math
 from collections import deque
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import replace
+from typing import Final, NamedTuple
 
 from tidegate.autoscaling.arrivals import Arrivals, Growth, higher_of
 from tidegate.autoscaling.capacities import Capacities, Place
@@ -43,8 +43,7 @@ LEAST_SHARE: Final = 0.02
 """Of the throughput: a pod that holds less is sized as if it held this."""
 
 
-@dataclass(frozen=True)
-class _Answers:
+class _Answers(NamedTuple):
     """One tick's answers: how many, and how many in less than each edge."""
 
     end_s: float
@@ -53,8 +52,7 @@ class _Answers:
     faster: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class _Mix:
+class _Mix(NamedTuple):
     """One tick's requests, by Triton's own counters."""
 
     end_s: float
@@ -218,10 +216,10 @@ class Observer:
             measured_ms=measured_ms,
             slow_share=slow_share,
             timed=timed,
+            feedback=self._feedback,
             growth=self._growth.known,
         )
         demand = self._with_capacity(demand)
-        demand = replace(demand, backlog=self._backlog(demand))
         if fresh:
             self._growth.add(at_s, demand.arrivals_per_s, long_per_s, dispersion)
             demand = self._with_feedback(demand, steady=arrivals.steady(law.long_s))
@@ -235,7 +233,8 @@ class Observer:
         old = replace(self._demand, at_s=at_s, ready_pods=len(ready), age_s=age_s)
         # Whatever was read, no rate came of it.
         old = replace(old, coverage=0.0, pending=self._pending())
-        old = replace(old, backlog=self._backlog(old))
+        backlog = self._backlog(old, old.throughput_per_pod, old.capacity_per_pod)
+        old = replace(old, backlog=backlog)
         return self._with_required(old, fresh=False)
 
     def _coverage(self, at_s: float, ready: frozenset[str], source: Source) -> tuple[float, float]:
@@ -265,7 +264,10 @@ class Observer:
 
     def _latency(self) -> tuple[int, float | None, float | None]:
         """Timed answers of the last minute, the objective's quantile, the share of slow ones."""
-        edges = max((each.edges_ms for each in self._answers), key=len, default=())
+        edges: tuple[int, ...] = ()
+        for each in self._answers:
+            if len(each.edges_ms) > len(edges):
+                edges = each.edges_ms
         fitting = [each for each in self._answers if each.edges_ms == edges]
         timed = sum([each.timed for each in fitting])
         if timed < LEAST_ANSWERS:
@@ -329,6 +331,7 @@ class Observer:
             capacity_per_pod=limit,
             cautious_per_pod=cautious,
             exact=exact,
+            backlog=self._backlog(demand, full, limit),
         )
 
     def _find(self, place: Place, target_ms: float, idle_ms: float) -> bool:
@@ -359,7 +362,6 @@ class Observer:
         law = self._law
         if demand.backlog > 0.0 or self._times.changed:
             self._troubled_s = demand.at_s
-        demand = replace(demand, feedback=self._feedback)
         place, capacity = self._place, demand.capacity_per_pod
         target_ms, measured_ms = demand.target_ms, demand.measured_ms
         if place is None or capacity is None or target_ms is None or measured_ms is None:
@@ -436,9 +438,14 @@ class Observer:
             history_s=at_s - self._required_since_s,
         )
 
-    def _backlog(self, demand: Demand) -> float:
-        """Requests beyond those that are under way in pods that keep the objective."""
-        throughput, capacity = demand.throughput_per_pod, demand.capacity_per_pod
+    def _backlog(self, demand: Demand, throughput: float | None, capacity: float | None) -> float:
+        """Requests beyond those that are under way in pods that keep the objective.
+
+        Args:
+            demand: of which pending requests, Ready pods and target count.
+            throughput: requests a second that one pod can answer at most; None: unknown.
+            capacity: the same within the objective.
+        """
         if throughput is None or demand.target_ms is None:
             return 0.0
         # Little: with more than this in one pod the mean latency is above the target.

@@ -47,7 +47,7 @@ GONE: Final = 0.01
 """Executions at which a size is forgotten."""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Size:
     """Executions of one batch size: how many, and their milliseconds in all."""
 
@@ -128,9 +128,12 @@ class ServiceTimes:
             self._squares += off * off / (1.0 / count + 1.0 / known.count)
             self._freedom += 1.0
         for sizes in (self._long, self._recent, self._newest):
-            each = sizes.setdefault(size, _Size(0.0, 0.0))
-            each.count += count
-            each.busy_ms += busy_ms
+            each = sizes.get(size)
+            if each is None:
+                sizes[size] = _Size(float(count), busy_ms)
+            else:
+                each.count += count
+                each.busy_ms += busy_ms
 
     def end_interval(self, intervals: float = 1.0) -> None:
         """All pods of one look have been added: notice a change, and let old samples fade.
