@@ -1,12 +1,17 @@
 """The command `simulate`; what it does is in `tidegate.cli.simulating` and `simulated`."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tidegate.cli.common import seconds
+from tidegate.cli.trouble import Trouble
+
+if TYPE_CHECKING:
+    from tidegate.cli.simulating import Wanted
 
 app = typer.Typer()
 
@@ -49,6 +54,23 @@ def simulate(
     keda_rps: Annotated[
         float | None, typer.Option(help="Also KEDA, with so many requests a second for a pod.")
     ] = None,
+    change: Annotated[
+        str,
+        typer.Option(
+            help="Also a rollout: another version of the manifest and when it is applied, such as "
+            "v2.yaml@10m."
+        ),
+    ] = "",
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --change: what goes wrong, such as errors=5% (of the new version), "
+            "slower=1.5, crash, no-metrics@12m-14m; can be repeated."
+        ),
+    ] = None,
+    runs: Annotated[
+        int, typer.Option(help="With --change: play it so often, with other seeds.", min=1, max=200)
+    ] = 1,
     seed: Annotated[int, typer.Option(help="Of all that is random.")] = 1,
     picture: Annotated[
         Path | None, typer.Option(help="Draw it into this PNG (needs matplotlib).")
@@ -59,7 +81,8 @@ def simulate(
 ) -> None:
     """Play a load curve against a spec: requests in time, GPU hours, cost, replicas.
 
-    The code that scales in the cluster decides here, too. No cluster is needed.
+    With --change, a rollout: is it promoted or rolled back, when, after how many failed answers.
+    The code that decides in the cluster decides here, too. No cluster is needed.
     """
     from tidegate.cli import simulated, simulating
 
@@ -74,6 +97,15 @@ def simulate(
         cv=variation,
         gpu_price=gpu_price,
     )
+    if change:
+        if hpa_utilization is not None or hpa_latency is not None or keda_rps is not None:
+            raise Trouble(
+                "--change plays a rollout by the spec alone", "leave --hpa-... and --keda-... out"
+            )
+        _rollout(wanted, document, change, fault or (), runs, picture, output)
+        return
+    if fault or runs > 1:
+        raise Trouble("--fault and --runs are for a rollout", "add --change v2.yaml@10m")
     compared = simulating.laws(
         wanted,
         simulating.server_of(wanted),
@@ -90,3 +122,32 @@ def simulate(
         typer.echo(json.dumps(simulated.document_of(wanted, results), indent=2))
     else:
         typer.echo(simulated.text_of(wanted, results))
+
+
+def _rollout(
+    wanted: "Wanted",
+    document: dict[str, Any],
+    change: str,
+    faults: Sequence[str],
+    runs: int,
+    picture: Path | None,
+    output: Structured | None,
+) -> None:
+    """Play a change of the spec, and tell what becomes of it."""
+    from tidegate.cli import simulated_rollout, simulating_rollout
+
+    staging = simulating_rollout.staging_of(
+        wanted,
+        document,
+        simulating_rollout.read_change(change, wanted.name),
+        simulating_rollout.read_faults(faults),
+    )
+    played = simulating_rollout.play(staging, wanted.seed, runs)
+    if picture is not None:
+        simulated_rollout.draw(staging, played[0].outcome, picture)
+    if output is not None:
+        import json
+
+        typer.echo(json.dumps(simulated_rollout.document_of(staging, played), indent=2))
+    else:
+        typer.echo(simulated_rollout.text_of(wanted, staging, played))

@@ -52,22 +52,7 @@ def text_of(wanted: Wanted, results: Sequence[Result]) -> str:
     """For people: what was asked, a table, and how replicas followed the load."""
     model, load = wanted.model, wanted.load
     first = results[0].outcome
-    seconds = load.duration_s
-    length = f"{seconds / 3600:.3g} h" if seconds >= 3600 else f"{seconds / 60:.3g} min"
-    batch = "a request" if model.max_batch == 1 else f"a batch of n (at most {model.max_batch})"
-    time = (
-        f"{wanted.alpha_ms:g} + {wanted.beta_ms:g} n ms"
-        if wanted.beta_ms
-        else (f"{wanted.alpha_ms:g} ms")
-    )
-    lines = [
-        f"{wanted.name}: {first.arrived:,} requests in {length}, {first.arrived / seconds:.3g} a "
-        f"second, {max(load.rates):.3g} at most; "
-        f"{100 * model.quantile:g} % are to be answered within {model.target_ms:g} ms",
-        f"one pod: {time} for {batch}, holds {one_pod_holds(wanted):.3g} a second; starts in "
-        f"{wanted.cold_start_s:g} s",
-        "",
-    ]
+    lines = [*header(wanted, first.arrived), ""]
     unit = "GPU hours" if wanted.gpus else "pod hours"
     head = ["", "in time", "late", "refused", unit, "replicas", "changes"]
     if wanted.gpu_price is not None:
@@ -88,21 +73,41 @@ def text_of(wanted: Wanted, results: Sequence[Result]) -> str:
         if wanted.gpu_price is not None:
             row.insert(5, f"{gpu_hours(wanted, o) * wanted.gpu_price:.2f}")
         rows.append(row)
-    lines += _aligned(rows)
+    lines += aligned(rows)
     lines.append("")
     label = max(len(each.law) for each in results)
-    rates = _binned([load.rate(m.at_s - 1e-6) for m in first.moments])
+    rates = binned([load.rate(m.at_s - 1e-6) for m in first.moments])
     most_pods = max(max(m.desired for m in each.outcome.moments) for each in results)
-    lines.append(f"{'requests/s':{label}}  {_bars(rates, max(rates))}  {max(rates):.3g}")
+    lines.append(f"{'requests/s':{label}}  {bars(rates, max(rates))}  {max(rates):.3g}")
     for each in results:
-        pods = _binned([float(m.desired) for m in each.outcome.moments])
-        lines.append(f"{each.law:{label}}  {_bars(pods, most_pods)}  {max(pods):.0f}")
+        pods = binned([float(m.desired) for m in each.outcome.moments])
+        lines.append(f"{each.law:{label}}  {bars(pods, most_pods)}  {max(pods):.0f}")
         missed = _missed(each.outcome)
         if max(missed) > 0.0:
-            lines.append(f"{'  missed':{label}}  {_bars(missed, 1.0)}  {100 * max(missed):.0f} %")
+            lines.append(f"{'  missed':{label}}  {bars(missed, 1.0)}  {100 * max(missed):.0f} %")
     if results[0].outcome.attainment < model.quantile:
         lines += ["", _advice(wanted, results[0].outcome)]
     return "\n".join(lines)
+
+
+def header(wanted: Wanted, arrived: int) -> list[str]:
+    """What was asked: the load, the objective, one pod."""
+    model, load = wanted.model, wanted.load
+    seconds = load.duration_s
+    length = f"{seconds / 3600:.3g} h" if seconds >= 3600 else f"{seconds / 60:.3g} min"
+    batch = "a request" if model.max_batch == 1 else f"a batch of n (at most {model.max_batch})"
+    time = (
+        f"{wanted.alpha_ms:g} + {wanted.beta_ms:g} n ms"
+        if wanted.beta_ms
+        else (f"{wanted.alpha_ms:g} ms")
+    )
+    return [
+        f"{wanted.name}: {arrived:,} requests in {length}, {arrived / seconds:.3g} a "
+        f"second, {max(load.rates):.3g} at most; "
+        f"{100 * model.quantile:g} % are to be answered within {model.target_ms:g} ms",
+        f"one pod: {time} for {batch}, holds {one_pod_holds(wanted):.3g} a second; starts in "
+        f"{wanted.cold_start_s:g} s",
+    ]
 
 
 def _advice(wanted: Wanted, outcome: Outcome) -> str:
@@ -117,18 +122,25 @@ def _advice(wanted: Wanted, outcome: Outcome) -> str:
     )
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def clock_of(seconds: float) -> str:
+    """Minutes and seconds, as 12:05."""
+    whole = round(seconds)
+    return f"{whole // 60}:{whole % 60:02}"
+
+
+def aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str]:
+    """Cells in columns, to the right but for some columns."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
         "  ".join(
-            cell.ljust(w) if i == 0 else cell.rjust(w)
+            cell.ljust(w) if i in left else cell.rjust(w)
             for i, (cell, w) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
     ]
 
 
-def _binned(values: Sequence[float]) -> list[float]:
+def binned(values: Sequence[float]) -> list[float]:
     """At most `WIDTH` values; the highest of each bin."""
     n = min(WIDTH, len(values))
     cut = [len(values) * i // n for i in range(n + 1)]
@@ -146,7 +158,8 @@ def _missed(outcome: Outcome) -> list[float]:
     return shares
 
 
-def _bars(values: Sequence[float], most: float) -> str:
+def bars(values: Sequence[float], most: float) -> str:
+    """A line of bars; blank where there is nothing."""
     if most <= 0.0:
         return BARS[0] * len(values)
     top = len(BARS) - 1

@@ -55,17 +55,21 @@ def look_at(pod: Pod, edges_s: tuple[float, ...], now_s: float) -> Look:
         classes={TrafficClass.CLIENT: counts},
         uptime_s=now_s - pod.created_s,
     )
-    running = pod.running
-    triton = TritonStats(
+    return Look(pod=pod.name, at_s=at_s, reading=reading, triton=triton_of(pod))
+
+
+def triton_of(pod: Pod) -> TritonStats:
+    """What Triton itself says of a pod."""
+    c = pod.counters
+    return TritonStats(
         batches=tuple(
             Batch(size, n, 1000.0 * busy_s) for size, (n, busy_s) in sorted(c.batches.items())
         ),
         succeeded=c.answered,
         failed=c.failed,
         items=sum(size * n for size, (n, _) in c.batches.items()),
-        pending=c.in_flight - running,
+        pending=c.in_flight - pod.running,
     )
-    return Look(pod=pod.name, at_s=at_s, reading=reading, triton=triton)
 
 
 class Tidegate:

@@ -8,6 +8,7 @@ import random
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from heapq import heapreplace
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,22 @@ class Counters:
             self.batches[size] = (before + count, seconds + busy_s)
 
 
+class Ended(NamedTuple):
+    """Requests that ended together.
+
+    Attributes:
+        at_s: when.
+        came: when each of them came.
+        good: of those, the ones that were answered well.
+        served: False: they were refused, or lost with the pod, so they have no latency.
+    """
+
+    at_s: float
+    came: list[float]
+    good: list[float]
+    served: bool = True
+
+
 class Pod:
     """A pod and its requests.
 
@@ -134,6 +151,8 @@ class Pod:
         self.failing = 0.0
         """Share of requests that fail."""
         self.counters = Counters(histogram=[0] * (len(edges_s) + 1))
+        self.ended: list[Ended] | None = None
+        """What ended since somebody last took it; None: nobody wants to know."""
         self._edges = edges_s
         self._head = 0
         self._counted = 0
@@ -212,6 +231,8 @@ class Pod:
         self._arrived()
         refused = queue[head + room : head + waiting]
         del queue[head + room : head + waiting]
+        if self.ended is not None:
+            self.ended.append(Ended(at_s, refused, [], served=False))
         self._counted -= gone
         counters.refused += gone
         self._left += gone
@@ -260,10 +281,12 @@ class Pod:
             n = len(chunk)
             for came in chunk:
                 histogram[bisect_right(edges, done - came)] += 1
-            bad = 0
+            bad, all_of_it = 0, chunk
             if self.failing:
                 good = [came for came in chunk if self._chance.random() >= self.failing]
                 bad, chunk = n - len(good), good
+            if self.ended is not None:
+                self.ended.append(Ended(done, all_of_it, chunk))
             # The tolerance is for a sum of floats that is the target itself.
             late = bisect_left(chunk, done - target - 1e-9)
             counters.late += late
@@ -291,6 +314,9 @@ class Pod:
         """It dies; what is in it is lost."""
         self.advance(at_s)
         lost = self.counters.in_flight
+        if self.ended is not None:
+            inside = [came for _, _, chunk in self._running for came in chunk]
+            self.ended.append(Ended(at_s, inside + self.queue[self._head :], [], served=False))
         self.counters.failed += lost
         self._left += lost
         self._left_sum += lost * at_s

@@ -171,3 +171,98 @@ def test_files_that_are_not_there(files: Path, capsys: pytest.CaptureFixture[str
         assert code == 1
         assert f"{name}: No such file or directory; give a" in err
         (files / "away").rename(files / name)
+
+
+ROLLOUT = """
+apiVersion: tidegate.dev/v1alpha1
+kind: ModelDeployment
+metadata: {name: detector}
+spec:
+  model: {source: {uri: s3://models/detector/v1}}
+  slo: {latency: {quantile: "0.9", target: 100ms}, maxErrorRate: "10%"}
+  replicas: 1
+  scaling: {mode: Fixed}
+  traffic: {gateway: {parentRefs: [{name: gw}], hostnames: [d.example]}}
+  rollout: {steps: [{weight: "50%", hold: 1s}], bake: 5s, mirror: {minRequests: 20}}
+"""
+BUSY = "time_s,rps\n" + "".join(f"{10 * i},20\n" for i in range(9))
+
+
+@pytest.fixture
+def versions(files: Path) -> Path:
+    (files / "spec.yaml").write_text(ROLLOUT)
+    (files / "v2.yaml").write_text(ROLLOUT.replace("/v1}", "/v2}"))
+    (files / "load.csv").write_text(BUSY)
+    return files
+
+
+PLAYED = ("--service-time", "4", "--cold-start", "5s")
+
+
+def test_a_bad_version_in_words(versions: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(
+        versions,
+        capsys,
+        *PLAYED,
+        *("--change", f"{versions}/v2.yaml@10s", "--fault", "errors=50%", "--runs", "2"),
+    )
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[2] == "the change comes at 0:10: errors 50 %"
+    assert lines[4].startswith("RolledBack 0:1")
+    assert "no client was sent to it (" in lines[4]
+    assert "Mend the model and change the spec" in lines[4]
+    rows = [line.split()[:3] for line in lines[6:9]]
+    assert rows[0] == ["0:10", "Preparing", "0%"]
+    assert [row[1] for row in rows] == ["Preparing", "Mirroring", "RolledBack"]
+    assert "the old version" in out
+    assert lines[-2:][0] == "2 runs, seeds 1 to 2:"
+    assert lines[-1].startswith("  RolledBack in 2: 0:1")
+    assert lines[-1].endswith("failed answers 0 (0 to 0)")
+
+
+def test_a_good_version_as_json_and_as_a_picture(
+    versions: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = versions / "picture.png"
+    change = ("--change", f"{versions}/v2.yaml@10s", "--picture", str(picture))
+    code, out, err = run(versions, capsys, *PLAYED, *change, "-o", "json")
+    assert (code, err) == (0, "")
+    told = json.loads(out)
+    assert (told["name"], told["changeSeconds"], told["faults"]) == ("detector", 10.0, [])
+    (one,) = told["runs"]
+    assert (one["phase"], one["new"]["failed"], one["noPodReady"]) == ("Promoted", 0, 0)
+    assert one["endedSeconds"] < one["doneSeconds"] < 90.0
+    assert one["decisions"][0]["phase"] == "Preparing"
+    assert one["moments"][-1]["weight"] == 1.0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--fault", "crash"), "--fault and --runs are for a rollout; add --change v2.yaml@10m"),
+        (("--runs", "2"), "--fault and --runs are for a rollout"),
+        (("--change", "v2.yaml@10s", "--keda-rps", "3"), "by the spec alone; leave --hpa-... and"),
+        (("--change", "v2.yaml@10s", "--fault", "rust"), "--fault 'rust' is no fault; there are"),
+        (("--change", "v2.yaml@2h"), "comes at 7200 s, the load ends at 90 s; apply it earlier"),
+        (("--change", "v2.yaml@soon"), "--change soon is no length of time"),
+        (("--change", "v3.yaml@10s"), "v3.yaml: No such file or directory"),
+        (("--change", "other.yaml@10s"), "is ModelDeployment other, --spec is detector"),
+        (("--change", "strange.yaml@10s"), "spec.model: Field required"),
+    ],
+)
+def test_what_is_wrong_with_a_rollout_is_said_in_one_line(
+    versions: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    more: tuple[str, ...],
+    said: str,
+) -> None:
+    monkeypatch.chdir(versions)
+    (versions / "other.yaml").write_text(ROLLOUT.replace("name: detector", "name: other"))
+    (versions / "strange.yaml").write_text(ROLLOUT.replace("  model:", "  #model:"))
+    code, out, err = run(versions, capsys, *PLAYED, *more)
+    assert (code, out) == (1, "")
+    assert len(err.splitlines()) == 1
+    assert said in err

@@ -1,0 +1,640 @@
+"""A rollout in simulated time: `tidegate.plan.plan` itself decides, over objects and pods made up.
+
+A pass goes in rounds, as `tidegate.runtime.reconciler` does it: snapshot, plan, actions, until
+nothing changes any more; status last. Between passes time leaps to the next thing that happens: a
+look at the sidecars, a pod that comes up, a deadline of the plan's, the change of the spec, a fault
+that begins or ends. Clients' requests are spread as the route says, copies go to the canary.
+
+What it does not have: the network, the gateway's own queue and retries, keep-alive connections, API
+server and watch delays (some tens of milliseconds each), verbs, and events in the cluster besides
+those that are asked for.
+"""
+
+import math
+import random
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tidegate.actions import DeletePod, DeletionCost, Event, Plan, TakeOut, WriteStatus
+from tidegate.api.names import REVISION_LABEL
+from tidegate.api.spec import Spec, parse
+from tidegate.autoscaling.reading import Look
+from tidegate.autoscaling.server import LAW
+from tidegate.measurement import Reading
+from tidegate.observed import GoldenResult, Measurements, Observed, Ref
+from tidegate.plan import plan
+from tidegate.platform import Platform, Profile
+from tidegate.record import Phase, Record
+from tidegate.resources.sidecar import latency_edges_ms
+from tidegate.revision import pod_shape, revision_hash
+from tidegate.rollout import LIVE
+from tidegate.simulation.faults import Defect, Fault, edges_of, size_of
+from tidegate.simulation.fleet import Fleet, Replica, moment_of
+from tidegate.simulation.law import EPOCH_S, model_of, triton_of
+from tidegate.simulation.load import Load
+from tidegate.simulation.looking import Loads, Trial
+from tidegate.simulation.objects import Objects
+from tidegate.simulation.pod import Server
+from tidegate.simulation.sidecar import Class
+from tidegate.simulation.world import TAIL_S, quantile
+
+ROUTE_S: Final = 0.05
+"""From the write of a weight until the gateway goes by it (35 ms were measured)."""
+MOMENT_S: Final = 5.0
+LATENCY_OVER: Final = 6
+"""Moments over which a quantile is taken."""
+SERVED_S: Final = 3600.0
+"""What serves at the start has done so for so long."""
+ROUNDS: Final = 12
+KINDS: Final = frozenset({"HTTPRoute", "GRPCRoute", "ResourceClaimTemplate"})
+
+
+@dataclass(frozen=True)
+class Staging:
+    """What is to be played.
+
+    Attributes:
+        name: of the ModelDeployment.
+        before: spec of what serves at the start, as written.
+        after: spec that is applied later.
+        change_s: when.
+        old, new: how a pod of each serves.
+        load: what clients ask for.
+        initial: ready pods at the start, where replicas follow the load.
+        cold_start_s: median time from a node to serving.
+        cold_start_sigma: of its logarithm.
+        drain_s: least time that a pod which goes keeps its GPU.
+        gpus: pods for which there are some.
+        faults: what goes wrong.
+    """
+
+    name: str
+    before: dict[str, Any]
+    after: dict[str, Any]
+    change_s: float
+    old: Server
+    new: Server
+    load: Load
+    initial: int = 1
+    cold_start_s: float = 60.0
+    cold_start_sigma: float = 0.2
+    drain_s: float = 10.0
+    gpus: float = math.inf
+    faults: tuple[Fault, ...] = ()
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the plan said from a time on.
+
+    Attributes:
+        at_s: when.
+        phase: of the rollout.
+        weight: the new version's share of the requests.
+        mirror: share that is copied to it.
+        hold: why it does not go on; empty: it does.
+        message: for people.
+    """
+
+    at_s: float
+    phase: Phase
+    weight: float
+    mirror: float
+    hold: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Side:
+    """One version at one moment.
+
+    Attributes:
+        desired: pods asked for.
+        ready: pods that serve.
+        arrived: clients' requests since the last moment.
+        missed: of those that ended since, failed or late.
+        latency_s: of the objective's quantile over the last half minute; None: no answers.
+    """
+
+    desired: int
+    ready: int
+    arrived: int
+    missed: int
+    latency_s: float | None
+
+
+@dataclass(frozen=True)
+class Moment:
+    """How it stood.
+
+    Attributes:
+        at_s: since the start.
+        weight: the new version's share of the requests.
+        mirror: share that is copied to it.
+        old, new: the versions.
+    """
+
+    at_s: float
+    weight: float
+    mirror: float
+    old: Side
+    new: Side
+
+
+@dataclass
+class Outcome:
+    """What became of it.
+
+    Attributes:
+        phase: of the rollout at the end; None: the change made no new revision.
+        reason: why, CamelCase; empty: nothing was decided.
+        message: the same for people.
+        ended_s: when it was promoted (all requests to the new version) or taken back; None: not.
+        done_s: when the old pods could go (after the bake), or as `ended_s`; None: not.
+        first_s: when the first client's request reached the new version; None: none ever did.
+        old, new: what clients got.
+        new_until_ended: of the new version, at `ended_s`.
+        copies: requests that were copied to the new version.
+        nowhere: requests for which no pod was ready.
+        in_flight: not answered when the world ended.
+        decisions: in order; without the rollout of what served at the start.
+        moments: each `MOMENT_S`.
+        gpu_s: pods times seconds.
+        events: (seconds, type, reason, message), as told.
+    """
+
+    phase: Phase | None = None
+    reason: str = ""
+    message: str = ""
+    ended_s: float | None = None
+    done_s: float | None = None
+    first_s: float | None = None
+    old: Class = field(default_factory=Class)
+    new: Class = field(default_factory=Class)
+    new_until_ended: Class = field(default_factory=Class)
+    copies: int = 0
+    nowhere: int = 0
+    in_flight: int = 0
+    decisions: list[Decision] = field(default_factory=list)
+    moments: list[Moment] = field(default_factory=list)
+    gpu_s: float = 0.0
+    events: list[tuple[float, str, str, str]] = field(default_factory=list)
+
+    @property
+    def arrived(self) -> int:
+        """Clients' requests."""
+        return self.old.started + self.new.started + self.nowhere
+
+
+class RestlessError(Exception):
+    """A plan that asks for changes again and again; a defect."""
+
+
+class Rollout:
+    """One run.
+
+    Args:
+        staging: what is to be played.
+        seed: of everything random.
+        arrivals: of the load with this seed, where they are at hand already.
+    """
+
+    def __init__(
+        self, staging: Staging, seed: int, arrivals: Sequence[float] | None = None
+    ) -> None:
+        self.staging = staging
+        self.outcome = Outcome()
+        self._arrivals = staging.load.arrivals(seed) if arrivals is None else arrivals
+        self._routing = random.Random(f"{seed} routing")
+        self._metrics = random.Random(f"{seed} metrics")
+        self._next = 0
+        self._end_s = staging.load.duration_s
+        specs = parse(staging.before), parse(staging.after)
+        self._old, self._new = (revision_hash(pod_shape(spec)) for spec in specs)
+        self._platform = _platform(specs)
+        self.objects = Objects(staging.name, staging.before)
+        target_ms = max(1, round(1000 * staging.old.target_s))
+        self._fleet = Fleet(
+            servers={self._new: staging.new} | {self._old: staging.old},
+            edges_s=tuple(edge / 1000 for edge in latency_edges_ms(target_ms)),
+            cold_start_s=staging.cold_start_s,
+            sigma=staging.cold_start_sigma,
+            drain_s=staging.drain_s,
+            gpus=staging.gpus,
+            faults=staging.faults,
+            seed=seed,
+        )
+        self._trial: Trial | None = None
+        self._loads = Loads()
+        self._golden: dict[str, GoldenResult] = {}
+        self._plan = Plan()
+        self._pages: dict[str, deque[Reading]] = {}
+        # What the gateway goes by, and what it will go by from when on.
+        self._shares: dict[str, float] = {}
+        self._mirror = 0.0
+        self._coming: tuple[float, dict[str, float], float] | None = None
+        self._quiet = True
+        self._histories: dict[str, deque[list[int]]] = {
+            h: deque(maxlen=LATENCY_OVER + 1) for h in (self._old, self._new)
+        }
+        self._before: dict[str, Class] = {}
+
+    def run(self) -> Outcome:
+        """Play it to the end.
+
+        Raises:
+            RestlessError: a plan does not come to rest.
+        """
+        self._begin()
+        faults = edges_of(self.staging.faults)
+        look_s, load_s, moment_s = math.inf, LAW.interval_s, MOMENT_S
+        again_s, at, changed = math.inf, 0.0, False
+        self._fleet.disturb(0.0)
+        while at < self._end_s:
+            times = [look_s, load_s, moment_s, again_s, self._end_s]
+            times += [t for t in faults if t > at]
+            times += [t for t in self._fleet.changes() if t > at]
+            if not changed and self.staging.change_s > at:
+                times.append(self.staging.change_s)
+            if self._coming is not None:
+                times.append(self._coming[0])
+            if any(r.leaving_s is not None for r in self._fleet.replicas):
+                times.append(at + 1.0)
+            until = min(times)
+            self._dispatch(at, until)
+            self._fleet.advance(until)
+            look = until >= again_s
+            if not changed and until >= self.staging.change_s:
+                changed = look = True
+                self._fleet.new = "" if self._new == self._old else self._new
+                self.objects.edit(self.staging.after)
+            if until in faults:
+                self._lose_pods(until)
+                look = True
+            self._fleet.clear(until)
+            self._fleet.disturb(until)
+            look = any(at < t <= until for t in self._fleet.changes()) or look
+            at = until
+            if self._coming is not None and at >= self._coming[0]:
+                _, self._shares, self._mirror = self._coming
+                self._coming = None
+            if at >= load_s:
+                load_s = at + LAW.interval_s
+                look = self._look_at_load(at) or look
+            if self._trial is not None and at >= look_s:
+                look = self._look_at_trial(at) or look
+                look_s = at + self._trial.pause_s(EPOCH_S + at)
+            if look:
+                after_s = self._reconcile(at)
+                again_s = math.inf if after_s is None else at + after_s
+                look_s = self._wanted(at, look_s)
+            if at >= moment_s:
+                moment_s = at + MOMENT_S
+                self._note(at)
+        self._finish(at)
+        return self.outcome
+
+    # The start and the end.
+
+    def _begin(self) -> None:
+        """What serves at the start is promoted already."""
+        at = -2 * SERVED_S
+        for _ in range(20):
+            self._reconcile(at, served_since_s=SERVED_S)
+            at += 10.0
+            if self.objects.record.phase is Phase.PROMOTED:
+                break
+        else:
+            raise RestlessError(f"nothing serves at the start: {self.objects.record}")
+        spec = parse(self.staging.before)
+        if spec.scaling_mode == "SLO":
+            deployment = Ref("apps/v1", "Deployment", f"{self.staging.name}-{self._old}")
+            self.objects.scale(deployment, self.staging.initial)
+        self._reconcile(-SERVED_S / 2, served_since_s=SERVED_S / 4)
+        for replica in self._fleet.replicas:
+            replica.pod.ready_s = 0.0
+        self._shares = self.objects.shares()
+        self._coming, self._quiet = None, False
+        self._fleet.gpu_s = 0.0
+
+    def _finish(self, end_s: float) -> None:
+        fleet, outcome = self._fleet, self.outcome
+        held = (r.scheduled_s for r in fleet.replicas if r.scheduled_s is not None)
+        outcome.gpu_s = fleet.gpu_s + sum(end_s - max(0.0, since_s) for since_s in held)
+        at = end_s
+        while at < end_s + TAIL_S and not all(r.pod.idle for r in fleet.replicas):
+            at += 5.0
+            fleet.advance(at)
+            if any(r.pod.slower > 1e6 for r in fleet.replicas):
+                break  # these never answer
+        outcome.old, outcome.new = fleet.clients(self._old), fleet.clients(self._new)
+        if self._new == self._old:
+            outcome.new, outcome.phase = Class(), None
+        else:
+            record = self.objects.record
+            outcome.phase = record.phase
+        outcome.in_flight = outcome.old.in_flight + outcome.new.in_flight
+
+    # The operator.
+
+    def _reconcile(self, at: float, *, served_since_s: float = 0.0) -> float | None:
+        """One pass; returns when to look again."""
+        now = moment_of(at)
+        told: dict[Event, None] = {}
+        for _ in range(ROUNDS):
+            found = self._plan = plan(
+                Observed(
+                    deployment=self.objects.deployment,
+                    children=dict(self.objects.children),
+                    pods=tuple(self._fleet.documents(at)),
+                    present_kinds=KINDS,
+                ),
+                self._platform,
+                now,
+                self._measurements(at),
+            )
+            changed = False
+            for action in found.actions:
+                if isinstance(action, Event):
+                    told[action] = None
+                elif isinstance(action, DeletePod | TakeOut | DeletionCost):
+                    changed = self._to_a_pod(action, at) or changed
+                elif not isinstance(action, WriteStatus):
+                    changed = self.objects.carry_out(action, now) or changed
+            deployments = self.objects.of_kind("Deployment")
+            self._fleet.follow(deployments, at, served_since_s=served_since_s)
+            if not changed:
+                break
+        else:
+            raise RestlessError(f"the plan does not come to rest: {self.objects.record}")
+        for action in found.actions:
+            if isinstance(action, WriteStatus):
+                self.objects.carry_out(action, now)
+        self._fleet.disturb(at)
+        self._send(at)
+        if not self._quiet:
+            known = {event[1:] for event in self.outcome.events}
+            fresh = [(e.type, e.reason, e.message) for e in told]
+            self.outcome.events += [(at, *e) for e in fresh if e not in known]
+            self._remember(at)
+        return found.requeue_after_s
+
+    def _to_a_pod(self, action: DeletePod | TakeOut | DeletionCost, at: float) -> bool:
+        replica = self._fleet.named(action.uid)
+        if replica is None:
+            return False
+        if isinstance(action, DeletePod):
+            self._fleet.leave(replica, at)
+        elif isinstance(action, TakeOut):
+            self._fleet.take_out(replica)
+        else:
+            replica.cost = action.cost
+            return False  # an annotation on a pod; nothing follows from it
+        return True
+
+    def _send(self, at: float) -> None:
+        """Have the gateway go by the route as it is now, in a moment."""
+        record = self.objects.record
+        mirror = record.mirror if record.phase in LIVE else 0.0
+        shares = self.objects.shares()
+        coming = self._coming[1:] if self._coming is not None else (self._shares, self._mirror)
+        if (shares, mirror) != coming:
+            self._coming = (at + ROUTE_S, shares, mirror)
+
+    def _wanted(self, at: float, look_s: float) -> float:
+        """Have measured what the plan asks for; returns when to look at the trial next."""
+        measure, verify, load = self._plan.measure, self._plan.verify, self._plan.load
+        scaled = {} if load is None else load.scaled
+        self._loads.want({h: model_of(self._fleet.servers[h]) for h in scaled})
+        wrong = size_of(self.staging.faults, Defect.WRONG_ANSWERS, at) is not None
+        for uid in () if verify is None else verify.pods:
+            replica = self._fleet.named(uid)
+            if replica is not None and uid not in self._golden:
+                passed = not (wrong and replica.revision == self._fleet.new)
+                text = "answers as expected" if passed else "an answer was not as expected"
+                self._golden[uid] = GoldenResult(passed, text, moment_of(at))
+                look_s = min(look_s, at)
+        if measure is None:
+            self._trial = None
+            return math.inf
+        if self._trial is None or not self._trial.is_of(measure):
+            self._trial = Trial(measure)
+            return at + 0.01
+        self._trial.want(measure)
+        return min(look_s, at + self._trial.pause_s(EPOCH_S + at))
+
+    def _measurements(self, at: float) -> Measurements:
+        return Measurements(
+            rollout=None if self._trial is None else self._trial.measured,
+            golden=dict(self._golden),
+            load=dict(self._loads.demands),
+            in_flight={r.name: r.pod.in_flight for r in self._fleet.replicas},
+        )
+
+    def _remember(self, at: float) -> None:
+        """What was decided, in the words of status."""
+        outcome, record = self.outcome, self.objects.record
+        if record.canary != self._new and record.stable != self._new:
+            return
+        said = self.objects.status.get("rollout") or {}
+        decision = Decision(
+            at_s=at,
+            phase=record.phase,
+            weight=_weight(record),
+            mirror=record.mirror if record.phase in LIVE else 0.0,
+            hold=said.get("hold") or "",
+            message=record.message if record.phase not in LIVE else said.get("message") or "",
+        )
+        last = outcome.decisions[-1] if outcome.decisions else None
+        if last is None or _of(last) != _of(decision):
+            outcome.decisions.append(decision)
+        if outcome.ended_s is None and record.phase in (
+            *(Phase.BAKING, Phase.PROMOTED, Phase.ROLLED_BACK, Phase.SUPERSEDED),
+        ):
+            outcome.ended_s = at
+        if record.phase is Phase.ROLLED_BACK and outcome.reason != record.reason:
+            # Promoted and taken back in the bake: the latter counts.
+            outcome.ended_s = at
+        if outcome.ended_s == at:
+            outcome.new_until_ended = self._fleet.clients(self._new)
+        if record.phase not in LIVE and outcome.done_s is None and outcome.ended_s is not None:
+            outcome.done_s = at
+        outcome.reason, outcome.message = record.reason, record.message
+
+    # Looking.
+
+    def _look_at_load(self, at: float) -> bool:
+        load = self._plan.load
+        scaled = {} if load is None else load.scaled
+        if not scaled:
+            return False
+        looks: dict[str, list[Look]] = {h: [] for h in scaled}
+        readings, _ = self._read(at)
+        by_name = {reading.pod: reading for reading in readings}
+        for replica in self._fleet.replicas:
+            reading = by_name.get(replica.name)
+            if replica.revision in looks and reading is not None:
+                triton = triton_of(replica.pod) if at >= replica.loaded_s else None
+                look = Look(replica.name, reading.at_s, reading=reading, triton=triton)
+                looks[replica.revision].append(look)
+        ready = {h: [r.name for r in self._fleet.serving(h, at)] for h in scaled}
+        self._loads.look(EPOCH_S + at, looks, ready)
+        return True
+
+    def _look_at_trial(self, at: float) -> bool:
+        assert self._trial is not None
+        readings, unread = self._read(at)
+        return self._trial.look(EPOCH_S + at, readings, unread)
+
+    def _read(self, at: float) -> tuple[list[Reading], dict[str, str]]:
+        """A look at all pods with an address; those that do not answer, with their revision."""
+        faults = self.staging.faults
+        lost = size_of(faults, Defect.NO_METRICS, at) or 0.0
+        lag_s = size_of(faults, Defect.LAG, at) or 0.0
+        readings, unread = [], {}
+        for replica in self._fleet.replicas:
+            if replica.scheduled_s is None:
+                continue
+            if at < replica.fetched_s or (lost and self._metrics.random() < lost):
+                unread[replica.name] = replica.revision
+                continue
+            reading = self._page(replica, at, lag_s)
+            if reading is None:
+                unread[replica.name] = replica.revision
+            else:
+                readings.append(reading)
+        return readings, unread
+
+    def _page(self, replica: Replica, at: float, lag_s: float) -> Reading | None:
+        reading = replica.sidecar.reading(
+            pod=replica.name,
+            revision=replica.revision,
+            at_s=EPOCH_S + at,
+            uptime_s=at - replica.fetched_s,
+        )
+        if not lag_s:
+            return reading
+        pages = self._pages.setdefault(replica.name, deque())
+        pages.append(reading)
+        while len(pages) > 1 and pages[1].at_s <= EPOCH_S + at - lag_s:
+            pages.popleft()
+        return pages[0] if pages[0].at_s <= EPOCH_S + at - lag_s else None
+
+    # Clients.
+
+    def _dispatch(self, begin: float, end: float) -> None:
+        arrivals = self._arrivals
+        first, last = self._next, bisect_left(arrivals, end, self._next)
+        self._next = last
+        if first == last:
+            return
+        came = arrivals[first:last]
+        canary = self._shares.get(self._new, 0.0) if self._new != self._old else 0.0
+        chance = self._routing.random
+        if canary >= 1.0 or canary <= 0.0:
+            self._give(self._new if canary >= 1.0 else self._old, came, begin)
+        else:
+            drawn = [chance() < canary for _ in came]
+            self._give(self._new, [t for t, new in zip(came, drawn, strict=True) if new], begin)
+            self._give(self._old, [t for t, new in zip(came, drawn, strict=True) if not new], begin)
+        if self._mirror and canary <= 0.0:
+            copied = [t for t in came if chance() < self._mirror]
+            self._give(self._new, copied, begin, copies=True)
+
+    def _give(
+        self, revision: str, came: Sequence[float], begin: float, *, copies: bool = False
+    ) -> None:
+        """Requests of clients, or copies, to the ready pods of a revision, at random."""
+        if not came:
+            return
+        ready = self._fleet.reachable(revision, begin)
+        if not ready:
+            self.outcome.nowhere += 0 if copies else len(came)
+            return
+        if copies:
+            self.outcome.copies += len(came)
+        elif revision == self._new and self.outcome.first_s is None:
+            self.outcome.first_s = came[0]
+        before = [len(replica.pod.queue) for replica in ready]
+        if len(ready) == 1:
+            ready[0].pod.queue.extend(came)
+        else:
+            chance, n = self._routing.random, len(ready)
+            queues = [replica.pod.queue.append for replica in ready]
+            for at_s in came:
+                queues[int(n * chance())](at_s)
+        for replica, length in zip(ready, before, strict=True):
+            fresh = len(replica.pod.queue) - length
+            if fresh:
+                replica.sidecar.arrived(fresh, copies=copies, since_s=begin)
+
+    def _lose_pods(self, at: float) -> None:
+        for fault in self.staging.faults:
+            if fault.defect is Defect.LOST_POD and fault.begin_s == at and self._shares:
+                most = max(self._shares, key=lambda h: (self._shares[h], h))
+                serving = self._fleet.serving(most, at)
+                if serving:
+                    self._fleet.lose(serving[0], at)
+
+    def _note(self, at: float) -> None:
+        self.outcome.moments.append(
+            Moment(
+                at_s=at,
+                weight=self._shares.get(self._new, 0.0) if self._new != self._old else 0.0,
+                mirror=self._mirror,
+                old=self._side(self._old, at),
+                new=self._side(self._new, at) if self._new != self._old else Side(0, 0, 0, 0, None),
+            )
+        )
+
+    def _side(self, revision: str, at: float) -> Side:
+        fleet = self._fleet
+        now, before = fleet.clients(revision), self._before.get(revision, Class())
+        self._before[revision] = now
+        history = self._histories[revision]
+        history.append(now.histogram)
+        change = [b - a for a, b in zip(history[0], history[-1], strict=True)]
+        asked = [
+            d["spec"]["replicas"]
+            for d in self.objects.of_kind("Deployment")
+            if d["metadata"]["labels"][REVISION_LABEL] == revision
+        ]
+        return Side(
+            desired=sum(asked),
+            ready=len(fleet.serving(revision, at)),
+            arrived=now.started - before.started,
+            missed=now.failed + now.late - before.failed - before.late,
+            latency_s=quantile(change, fleet.edges_s, self.staging.old.quantile),
+        )
+
+
+def _weight(record: Record) -> float:
+    """The new version's share of the requests."""
+    if record.phase in LIVE:
+        return record.weight
+    return 1.0 if record.phase is Phase.PROMOTED else 0.0
+
+
+def _of(decision: Decision) -> tuple[Phase, float, float, str]:
+    return decision.phase, decision.weight, decision.mirror, decision.hold
+
+
+def _platform(specs: Sequence[Spec]) -> Platform:
+    """One that has what the specs name."""
+    profiles = {s.runtime.profile: Profile() for s in specs if s.runtime.profile is not None}
+    accounts = {s.runtime.service_account_name for s in specs if s.runtime.service_account_name}
+    return Platform(profiles=profiles, allowed_service_accounts=tuple(sorted(accounts)))
+
+
+def stage(staging: Staging, seed: int, arrivals: Sequence[float] | None = None) -> Outcome:
+    """Play a rollout.
+
+    Args:
+        staging: what is to be played.
+        seed: of everything random.
+        arrivals: of the load with this seed, where they are at hand already.
+    """
+    return Rollout(staging, seed, arrivals).run()
