@@ -51,11 +51,15 @@ class FetchResult:
         digest: ``sha256:...`` of the file tree.
         seconds: how long it took.
         cached: whether the bytes came from the cache.
+        version: of the source when it was listed; empty: not told.
+        address: where the bytes stay, though the spec's address may move on; empty: nowhere else.
     """
 
     digest: str
     seconds: float = 0.0
     cached: bool = False
+    version: str = ""
+    address: str = ""
 
 
 READY: Final = Finding(Severity.READY, "Ready", "Ready", "")
@@ -77,7 +81,13 @@ def fetch_result(pod: Object) -> FetchResult | None:
     digest = report.get("digest")
     if not isinstance(digest, str):
         return None
-    return FetchResult(digest, float(report.get("seconds") or 0.0), bool(report.get("cached")))
+    return FetchResult(
+        digest,
+        float(report.get("seconds") or 0.0),
+        bool(report.get("cached")),
+        str(report.get("sourceVersion") or ""),
+        str(report.get("sourceAddress") or ""),
+    )
 
 
 def is_ready(pod: Object) -> bool:

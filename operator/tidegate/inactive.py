@@ -52,8 +52,11 @@ _CHECKS: Final[tuple[tuple[str, str, Callable[[Spec], bool]], ...]] = (
     ),
     (
         "model.source.onChange",
-        "NewRevision: changed bytes are refused, as with Refuse",
-        lambda s: s.model.source.on_change is OnChange.NEW_REVISION,
+        "image:// is a path in the runtime image, which is pinned with the revision",
+        lambda s: (
+            s.model.source.on_change is OnChange.NEW_REVISION
+            and s.model.source.uri.lower().startswith("image://")
+        ),
     ),
     (
         "traffic.timeout",

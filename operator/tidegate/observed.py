@@ -150,6 +150,7 @@ class Observed:
         deployment: the ModelDeployment itself.
         children: objects that it controls (owner reference with its UID), Pods apart.
         pods: pods of its Deployments.
+        looks: pods that look at its model's source.
         foreign: objects of which it would need the name, but that it does not control.
         events: Kubernetes events about its pods and ReplicaSets, newest last.
         present_kinds: optional kinds that this cluster serves, such as ``HTTPRoute``.
@@ -160,6 +161,7 @@ class Observed:
     deployment: Object
     children: Mapping[Ref, Object] = field(default_factory=dict)
     pods: tuple[Object, ...] = ()
+    looks: tuple[Object, ...] = ()
     foreign: frozenset[Ref] = frozenset()
     events: tuple[Object, ...] = ()
     present_kinds: frozenset[str] = frozenset()

@@ -17,7 +17,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from tidegate import conditions, rollout, scaling, verbs
+from tidegate import conditions, rollout, scaling, source, verbs
 from tidegate import status as status_document
 from tidegate.actions import (
     Action,
@@ -43,6 +43,8 @@ from tidegate.api.names import (
     REQUEST_ANNOTATION,
     REVISION_LABEL,
     SERVING_LABEL,
+    SOURCE_ADDRESS_ANNOTATION,
+    SOURCE_VERSION_ANNOTATION,
 )
 from tidegate.api.spec import ScalingMode, parse
 from tidegate.api.units import duration_s
@@ -58,6 +60,9 @@ from tidegate.observed import Measurements, Object, Observed, Ref
 from tidegate.placement import Placement
 from tidegate.platform import Platform
 from tidegate.record import Phase, Record
+from tidegate.resources.look import API_VERSION as LOOK_VERSION
+from tidegate.resources.look import KIND as LOOK_KIND
+from tidegate.resources.look import look_job, look_name
 from tidegate.resources.meta import metadata, owned
 from tidegate.resources.monitoring import KIND as MONITOR_KIND
 from tidegate.resources.monitoring import pod_monitor
@@ -114,7 +119,8 @@ def plan(
         return _nothing_but_status(deployment, "InvalidSpec", _first_error(error), now)
 
     known = known_revisions(observed)
-    record = _record_in_force(observed, known)
+    look = source.last_look(observed, spec)
+    record = source.brought_up(_record_in_force(observed, known), spec, look, known)
     request = verbs.parse((deployment["metadata"].get("annotations") or {}).get(REQUEST_ANNOTATION))
     if request is not None and request.id in (record.request, _last_request(deployment)):
         request = None
@@ -139,6 +145,7 @@ def plan(
         request=request,
         platform=platform,
         failure=failure,
+        look=look,
     )
     scene.scale = scene.sized(record)
     return scene.compose(record)
@@ -180,11 +187,13 @@ class _Composer(Scene):
     Attributes:
         platform: the platform's settings.
         failure: why the spec's own revision cannot be made; None: it can.
+        look: what the last look at the source said.
         told: events so far, as (type, reason, message).
     """
 
     platform: Platform = field(default_factory=Platform)
     failure: Finding | None = None
+    look: source.Look = field(default_factory=source.Look)
     told: list[tuple[str, str, str]] = field(default_factory=list)
 
     def compose(self, before: Record) -> Plan:
@@ -211,6 +220,7 @@ class _Composer(Scene):
             actions += self._scaled(self.known[hash_], number)
         actions += self._remembered(record, course)
         actions += self._taken_out()
+        actions += self._looked_at()
         actions += self._tidied(set(views))
 
         serves = rollout.serving(record)
@@ -233,6 +243,7 @@ class _Composer(Scene):
             attained=self.measurements.attained,
         )
         verdicts.append(self._outdated(self.known.get(serves, self.target)))
+        verdicts += self._followed(record)
         document = status_document.document(
             self.observed.deployment,
             self.spec,
@@ -357,27 +368,41 @@ class _Composer(Scene):
     def _pinned(self, revision: Revision) -> Iterable[Action]:
         """Hold all pods of a revision to the bytes that its first one fetched."""
         pods = [p for p in self.pods(revision) if not p["metadata"].get("deletionTimestamp")]
-        fetched = [(p, r.digest) for p in pods if (r := fetch_result(p)) is not None]
+        fetched = [(p, r) for p in pods if (r := fetch_result(p)) is not None]
         digest = revision.digest or self.pin_of(revision)
         if digest is None and fetched:
-            digest = fetched[0][1]
+            digest = fetched[0][1].digest
         if digest is None:
             return
         name = pin_name(revision.name)
+        told = [r for _, r in fetched if r.digest == digest]
+        version = revision.source_version or next((r.version for r in told if r.version), "")
+        address = revision.source_address or next((r.address for r in told if r.address), "")
+        # What is pinned stays as it was pinned: the ConfigMap is immutable.
+        live = self.observed.children.get(Ref("v1", "ConfigMap", name))
+        data = {"digest": digest} | ({"address": address} if address else {})
+        if live is not None and (live.get("data") or {}).get("digest") == digest:
+            data = dict(live["data"])
         yield Apply(
             {
                 "apiVersion": "v1",
                 "kind": "ConfigMap",
                 "metadata": metadata(self.observed.deployment, name, revision.hash),
                 "immutable": True,
-                "data": {"digest": digest},
+                "data": data,
             }
         )
-        if revision.digest != digest:
-            ref = Ref("apps/v1", "ControllerRevision", revision.name)
-            if ref in self.observed.children:
-                yield Annotate(ref, {DIGEST_ANNOTATION: digest})
-        for pod, other in fetched:
+        learned = {
+            DIGEST_ANNOTATION: (revision.digest, digest),
+            SOURCE_VERSION_ANNOTATION: (revision.source_version, version),
+            SOURCE_ADDRESS_ANNOTATION: (revision.source_address, address),
+        }
+        news = {key: now for key, (before, now) in learned.items() if now and now != before}
+        ref = Ref("apps/v1", "ControllerRevision", revision.name)
+        if news and ref in self.observed.children:
+            yield Annotate(ref, news)
+        for pod, result in fetched:
+            other = result.digest
             if other != digest:
                 yield DeletePod(
                     pod["metadata"]["name"],
@@ -519,6 +544,16 @@ class _Composer(Scene):
         if MONITOR_KIND in self.observed.present_kinds:
             yield Apply(pod_monitor(deployment, sidecar=has_sidecar(revisions[0])))
 
+    def _looked_at(self) -> Iterable[Action]:
+        """Looks at the source, as long as it is followed."""
+        profile = self.platform.profile(self.spec.runtime.profile)
+        ref = Ref(LOOK_VERSION, LOOK_KIND, look_name(self.observed.deployment))
+        if not source.follows(self.spec):
+            if ref in self.observed.children:
+                yield Delete(ref, self.observed.children[ref]["metadata"]["uid"])
+        elif profile is not None and LOOK_KIND in self.observed.present_kinds:
+            yield Apply(look_job(self.observed.deployment, self.spec, self.platform, profile))
+
     def _tidied(self, active: set[str]) -> Iterable[Action]:
         """Children of revisions that neither serve nor are wanted; old records beyond the limit."""
         old = [r for h, r in self.known.items() if h not in active and h != self.target.hash]
@@ -602,6 +637,39 @@ class _Composer(Scene):
             "NewerDefaults",
             f"{'; '.join(old)}. The verb `restart` makes a new revision with them.",
         )
+
+    def _followed(self, record: Record) -> Iterable[Verdict]:
+        """Whether the source is followed; nothing where nobody asks for it."""
+        if not source.follows(self.spec):
+            return
+        kind, target = "SourceFollowed", self.target
+        version = source.seen(record, self.spec).version
+        if LOOK_KIND not in self.observed.present_kinds:
+            text = (
+                "the operator may not make CronJobs (batch/v1) here, so nothing looks at the "
+                "source. Give it that right, as the chart's role does."
+            )
+            yield Verdict(kind, "False", "LooksNotAllowed", text)
+        elif self.look.reason:
+            yield Verdict(kind, "Unknown", self.look.reason, self.look.message)
+        elif not target.digest or target.source_version == version:
+            text = f"revision {target.hash} is the one for what the source holds"
+            yield Verdict(kind, "True", "Followed", text)
+        elif not source.comparable(target.source_version, version):
+            text = (
+                f"nobody knows which version of the source revision {target.hash} was made of: "
+                "an older fetch image made it. The verb `restart` makes one of which it is known."
+            )
+            yield Verdict(kind, "Unknown", "NotComparable", text)
+        elif record.target == target.hash:
+            text = (
+                f"revision {target.hash} was asked for by a verb, the source holds something else; "
+                "its next change is followed"
+            )
+            yield Verdict(kind, "False", "HeldByVerb", text)
+        else:
+            text = f"revision {target.hash} was fetched after the last look at the source"
+            yield Verdict(kind, "True", "Followed", text)
 
     def _scaling_told(self) -> Iterable[Action]:
         """An event where the load changes the number; what people set they know themselves."""

@@ -53,6 +53,8 @@ class Record:
         target: hash of a revision that a verb (undo, restart) asked for in place of the spec's;
             empty: the spec's.
         target_for: hash of the spec's shape for which `target` holds.
+        source: the version of the model's source that was last seen (`tidegate.source`); empty: it
+            is not followed.
         request: id of the last verb that was handled.
         reason: why it was decided, CamelCase.
         message: why, for people.
@@ -74,6 +76,7 @@ class Record:
     forced: str = ""
     target: str = ""
     target_for: str = ""
+    source: str = ""
     request: str = ""
     reason: str = ""
     message: str = ""

@@ -23,6 +23,8 @@ from tidegate.api.names import (
     LIVE_SINCE_ANNOTATION,
     REVISION_HASH_LENGTH,
     REVISION_LABEL,
+    SOURCE_ADDRESS_ANNOTATION,
+    SOURCE_VERSION_ANNOTATION,
 )
 from tidegate.api.spec import Spec, parse
 from tidegate.api.units import canonical_quantity
@@ -76,17 +78,17 @@ def _canonical(spec: Spec) -> Any:
     )
 
 
-def revision_hash(shape: Mapping[str, Any], digest: str | None = None) -> str:
+def revision_hash(shape: Mapping[str, Any], more: str | None = None) -> str:
     """Ten characters of base32 (50 bits) over the canonical JSON of a pod shape.
 
     Args:
         shape: from `pod_shape`.
-        digest: digest of the model's bytes, where changed bytes behind the same URI made this
-            revision.
+        more: what tells this revision from others of the same shape: the version of the source,
+            where changed bytes behind the same URI made it, or the `restart` that did.
     """
     text = json.dumps(shape, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    if digest is not None:
-        text += f"\n{digest}"
+    if more is not None:
+        text += f"\n{more}"
     raw = hashlib.sha256(text.encode()).digest()
     return base64.b32encode(raw).decode().lower()[:REVISION_HASH_LENGTH]
 
@@ -107,6 +109,8 @@ class Revision:
         manifests: what it became: Deployment (saying ``replicas: 0``), ConfigMap, Service and, with
             dynamic resource allocation, ResourceClaimTemplate; without namespace and owner.
         digest: digest of the model's bytes (``sha256:...``), once the first fetch reported it.
+        source_version: of the source when they were fetched; empty: not told (yet).
+        source_address: where they stay, though the spec's address may move on; empty: nowhere else.
         created: RFC 3339; empty before it exists.
         live_since: when it first served, RFC 3339; empty: it never has.
         failed: why it gets no traffic again by itself, as JSON; empty: that was forgiven; None:
@@ -118,6 +122,8 @@ class Revision:
     shape: dict[str, Any]
     manifests: tuple[dict[str, Any], ...]
     digest: str | None = None
+    source_version: str = ""
+    source_address: str = ""
     created: str = ""
     live_since: str = ""
     failed: str | None = None
@@ -222,6 +228,8 @@ def known_revisions(observed: Observed) -> dict[str, Revision]:
             shape=data["spec"],
             manifests=with_record(data["manifests"], data["spec"], int(obj["revision"])),
             digest=(meta.get("annotations") or {}).get(DIGEST_ANNOTATION),
+            source_version=(meta.get("annotations") or {}).get(SOURCE_VERSION_ANNOTATION, ""),
+            source_address=(meta.get("annotations") or {}).get(SOURCE_ADDRESS_ANNOTATION, ""),
             created=meta.get("creationTimestamp", ""),
             live_since=(meta.get("annotations") or {}).get(LIVE_SINCE_ANNOTATION, ""),
             failed=(meta.get("annotations") or {}).get(FAILED_ANNOTATION),

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from tidegate import verbs
+from tidegate import source, verbs
 from tidegate.api.spec import Spec
 from tidegate.observed import Observed
 from tidegate.platform import Platform
@@ -41,7 +41,8 @@ def asked_for(
 ) -> Revision:
     """The revision that is asked for: remembered, or born now.
 
-    Of several with the spec's shape (after a `restart`) it is the newest.
+    Of several with the spec's shape it is the one that answers the version of the source that was
+    last seen, or else (after a `restart`) the newest.
 
     Raises:
         CannotBeBornError: it needs something that the platform does not have.
@@ -54,6 +55,13 @@ def asked_for(
     if record.target_for == hash_ and record.target in known:
         return known[record.target]
     alike = [r for r in known.values() if r.hash == hash_ or revision_hash(r.shape) == hash_]
+    look = source.seen(record, spec)
+    if alike and look.version:
+        answer = source.answering(shape, look, alike, known)
+        if answer in known:
+            return known[answer]
+        if source.follows(spec):
+            return _born(spec, observed, platform, known, answer)
     if alike:
         return max(alike, key=lambda r: r.number)
     return _born(spec, observed, platform, known, hash_)

@@ -229,6 +229,7 @@ OWN_CONDITIONS: Final = (
     "WaitingForGPU",
     "MetricsAvailable",
     "RuntimeOutdated",
+    "SourceFollowed",
     "Drifted",
 )
 

@@ -5,7 +5,7 @@ import json
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tidegate.fetch.address import AddressPolicy
@@ -56,6 +56,9 @@ class Result:
         layout: ``repository`` or ``bare``.
         seconds: for everything.
         cached: the bytes came from the claim.
+        version: of the source when it was listed (`Listing.version`); None: it was not asked, or
+            tells none.
+        address: under which these files stay (`Listing.address`); None: there is none.
     """
 
     digest: str
@@ -65,6 +68,8 @@ class Result:
     layout: str
     seconds: float
     cached: bool
+    version: str | None = None
+    address: str | None = None
 
 
 @dataclass(frozen=True)
@@ -77,12 +82,14 @@ class Tree:
         object_sha256: of the one object that the URI names (an archive before it was unpacked);
             None for folders.
         cached: it came from the claim.
+        listing: what the source listed; None: it was not asked.
     """
 
     root: Path
     files: dict[str, tuple[int, str]]
     object_sha256: str | None = None
     cached: bool = False
+    listing: Listing | None = None
 
     @property
     def digest(self) -> str:
@@ -113,9 +120,7 @@ async def fetch(
     shown = redact(request.uri)
     log("info", "fetching", uri=shown, model=request.model_name, pinned=pin)
     work = request.target / WORK
-    trust = build_trust(mounts.ca, Path(tempfile.gettempdir()))
-    addresses = AddressPolicy(request.policy.allowed_hosts, request.policy.allow_private_addresses)
-    context = Context(request, Credentials.read(mounts.credentials), addresses, trust)
+    context = context_of(request, mounts)
     limits = Limits(request.policy.max_bytes, request.policy.max_files)
     cache = Cache.open(request.cache)
     try:
@@ -145,7 +150,43 @@ async def fetch(
         written.layout,
         time.monotonic() - started_s,
         tree.cached,
+        tree.listing.version if tree.listing else None,
+        tree.listing.address if tree.listing else None,
     )
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one look at a source found.
+
+    Attributes:
+        version: see `Listing.version`; None: the source tells none.
+        address: see `Listing.address`.
+    """
+
+    version: str | None
+    address: str | None
+
+
+async def look(request: FetchRequest, mounts: Mounts, plan: Plan | None = None) -> Seen:
+    """What is behind the URI now, without reading a file of it.
+
+    Raises:
+        FetchError: with its reason; nothing is known then.
+    """
+    source = open_source(context_of(request, mounts))
+    try:
+        listing = await retry(source.listing, (plan or Plan()).backoff)
+    finally:
+        await source.close()
+    return Seen(listing.version, listing.address)
+
+
+def context_of(request: FetchRequest, mounts: Mounts) -> Context:
+    """What a source is opened with."""
+    trust = build_trust(mounts.ca, Path(tempfile.gettempdir()))
+    addresses = AddressPolicy(request.policy.allowed_hosts, request.policy.allow_private_addresses)
+    return Context(request, Credentials.read(mounts.credentials), addresses, trust)
 
 
 async def _tree(
@@ -196,10 +237,24 @@ async def _from_source(
     limits: Limits,
     plan: Plan | None,
 ) -> Tree:
-    plan = plan or Plan()
-    request = context.request
+    plan, request = plan or Plan(), context.request
     listing = await retry(source.listing, plan.backoff)
     check_listing(listing, limits, redact(request.uri))
+    tree = await _listed(source, listing, context, cache, work, limits, plan)
+    return replace(tree, listing=listing)
+
+
+async def _listed(
+    source: Source,
+    listing: Listing,
+    context: Context,
+    cache: Cache | None,
+    work: Path,
+    limits: Limits,
+    plan: Plan,
+) -> Tree:
+    """The listed files, downloaded or as they were kept."""
+    request = context.request
     root = work / "tree"
     identity = listing.identity
     if identity is not None and (kept := await asyncio.to_thread(_kept, root, identity)):

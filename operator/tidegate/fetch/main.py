@@ -14,9 +14,15 @@ from pathlib import Path
 
 from tidegate.fetch.address import AddressPolicy, Guard, environment_proxies, refusal_in
 from tidegate.fetch.errors import FetchError, disk_full
-from tidegate.fetch.fetching import Result, fetch
+from tidegate.fetch.fetching import Result, Seen, fetch, look
 from tidegate.fetch.progress import log
-from tidegate.fetch.request import Mounts, read_pin, read_request
+from tidegate.fetch.request import (
+    Mounts,
+    pinned_request,
+    read_pin,
+    read_request,
+    read_request_text,
+)
 
 MAX_MESSAGE_BYTES = 4096  # the kubelet cuts a termination message there
 UNEXPECTED = "FetchFailed"
@@ -34,8 +40,15 @@ def success_message(result: Result) -> str:
             "layout": result.layout,
             "seconds": round(result.seconds, 3),
             "cached": result.cached,
+            **({"sourceVersion": result.version} if result.version else {}),
+            **({"sourceAddress": result.address} if result.address else {}),
         }
     )
+
+
+def look_message(seen: Seen) -> str:
+    """The termination message of a look at a source."""
+    return json.dumps({"sourceVersion": seen.version, "sourceAddress": seen.address})
 
 
 def failure_message(reason: str, message: str) -> str:
@@ -49,20 +62,31 @@ def failure_message(reason: str, message: str) -> str:
         text = f"{message[:keep]} ... {message[-keep:]}"
 
 
-def run(mounts: Mounts) -> tuple[int, str]:
-    """Fetch; the exit code and the termination message."""
+def run(mounts: Mounts, look_at: str | None = None) -> tuple[int, str]:
+    """Fetch, or look only; the exit code and the termination message.
+
+    Args:
+        mounts: where things are.
+        look_at: the request, as JSON, whose source is looked at and not fetched.
+    """
     started = time.monotonic()
     guard: Guard | None = None
     try:
-        request = read_request(mounts)
+        request = read_request(mounts) if look_at is None else read_request_text(look_at)
         addresses = AddressPolicy(
             request.policy.allowed_hosts, request.policy.allow_private_addresses
         )
         guard = Guard(addresses, environment_proxies())
         with guard:
-            result = asyncio.run(fetch(request, mounts, read_pin(mounts), started))
-        message = success_message(result)
-        log("info", "model is laid out", **json.loads(message))
+            if look_at is not None:
+                message = look_message(asyncio.run(look(request, mounts)))
+            else:
+                pin = read_pin(mounts)
+                if pin is not None:
+                    request = pinned_request(request, mounts)
+                message = success_message(asyncio.run(fetch(request, mounts, pin, started)))
+        what = "model is laid out" if look_at is None else "source was looked at"
+        log("info", what, **json.loads(message))
         return 0, message
     except Exception as exc:
         error = _as_fetch_error(exc, guard)
@@ -113,9 +137,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--credentials", type=Path, default=defaults.credentials)
     parser.add_argument("--ca", type=Path, default=defaults.ca)
     parser.add_argument("--golden", type=Path, default=defaults.golden)
+    parser.add_argument("--look", metavar="REQUEST", help="look at the source, fetch nothing")
     parser.add_argument("--termination-log", type=Path, default=defaults.termination_log)
-    mounts = Mounts(**vars(parser.parse_args(argv)))
-    code, message = run(mounts)
+    options = vars(parser.parse_args(argv))
+    look_at = options.pop("look")
+    mounts = Mounts(**options)
+    code, message = run(mounts, look_at)
     _write_termination(mounts.termination_log, message)
     sys.stderr.flush()
     return code

@@ -74,6 +74,11 @@ class Mounts:
     termination_log: Path = Path("/dev/termination-log")
 
     @property
+    def pinned_address(self) -> Path:
+        """Beside the pin: where the pinned bytes stay, if the URI may move on."""
+        return self.pin.with_name("address")
+
+    @property
     def tuning(self) -> Path:
         """Partial ModelConfig from the typed tuning."""
         return self.request.with_name("model.pbtxt")
@@ -91,15 +96,43 @@ def read_request(mounts: Mounts) -> FetchRequest:
         ConfigInvalid: the file is missing or not a request.
     """
     try:
-        return FetchRequest.model_validate_json(mounts.request.read_bytes())
+        text = mounts.request.read_bytes()
     except OSError as exc:
-        problem = f"cannot be read ({exc.strerror})"
+        raise _no_request(mounts.request, f"cannot be read ({exc.strerror})") from exc
+    return _request(text, mounts.request)
+
+
+def _request(text: bytes, where: Path | str) -> FetchRequest:
+    try:
+        return FetchRequest.model_validate_json(text)
     except ValidationError as exc:
         first = exc.errors(include_url=False, include_input=False)[0]
         problem = f"{'.'.join(map(str, first['loc'])) or 'document'}: {first['msg']}"
-    raise ConfigInvalid(
-        "fetch.json", mounts.request, problem, "The operator writes it; check both images' versions"
+        raise _no_request(where, problem) from exc
+
+
+def _no_request(where: Path | str, problem: str) -> ConfigInvalid:
+    return ConfigInvalid(
+        "fetch.json", where, problem, "The operator writes it; check both images' versions"
     )
+
+
+def read_request_text(text: str) -> FetchRequest:
+    """The request that an argument holds.
+
+    Raises:
+        ConfigInvalid: it is not a request.
+    """
+    return _request(text.encode(), "argument")
+
+
+def pinned_request(request: FetchRequest, mounts: Mounts) -> FetchRequest:
+    """The request, with the address of the pinned bytes in place of one that may have moved on."""
+    try:
+        address = mounts.pinned_address.read_text(encoding="utf-8").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return request
+    return request.model_copy(update={"uri": address}) if address else request
 
 
 def read_pin(mounts: Mounts) -> str | None:

@@ -44,7 +44,7 @@ def _metadata(parts: Parts) -> dict[str, Any]:
 
 def _config_map(spec: Spec, parts: Parts) -> dict[str, Any]:
     data = {
-        "fetch.json": json.dumps(_fetch_request(parts), sort_keys=True, indent=1) + "\n",
+        "fetch.json": json.dumps(fetch_request(parts), sort_keys=True, indent=1) + "\n",
         "model.pbtxt": tuning_pbtxt(parts.model, gpu_count=parts.runtime.gpu.count),
         "override.pbtxt": override_pbtxt(parts.model.config.override, model_name=parts.model_name),
     }
@@ -66,7 +66,8 @@ def _config_map(spec: Spec, parts: Parts) -> dict[str, Any]:
     }
 
 
-def _fetch_request(parts: Parts) -> dict[str, Any]:
+def fetch_request(parts: Parts) -> dict[str, Any]:
+    """What the fetch container is asked for (`tidegate.fetch.request.FetchRequest`)."""
     source = parts.model.source
     return {
         "uri": source.uri,

@@ -4,6 +4,7 @@ Order inside a pod: (``copy-model``,) ``fetch``, then Envoy as a native sidecar,
 passes Pod Security ``restricted``; the ServiceAccount's token is not mounted.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,6 +29,15 @@ DRAIN: Final = "drain"
 ENVOY_FILE: Final = "envoy.yaml"
 FETCH_FILES: Final = ("fetch.json", "model.pbtxt", "override.pbtxt")
 
+POD_SECURITY: Final = {
+    "runAsNonRoot": True,
+    "runAsUser": UID,
+    "runAsGroup": UID,
+    "fsGroup": UID,
+    # A large claim is not walked again and again.
+    "fsGroupChangePolicy": "OnRootMismatch",
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
 _CONTAINER_SECURITY: Final = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,
@@ -115,35 +125,20 @@ def pod_template(parts: Parts) -> dict[str, Any]:
     spec: dict[str, Any] = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": UID,
-            "runAsGroup": UID,
-            "fsGroup": UID,
-            # A large claim is not walked again and again.
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": dict(POD_SECURITY),
         "terminationGracePeriodSeconds": drain.grace_period_s(
             parts.platform.pre_stop_seconds, parts.platform.exit_timeout_seconds
         ),
         "initContainers": _init_containers(parts),
         "containers": [_triton(parts, gpu.limits, list(gpu.container_claims))],
-        "volumes": _volumes(parts),
+        "volumes": pod_volumes(parts),
     }
     node_selector = {**profile.node_selector, **runtime.node_selector}
-    tolerations = [
-        *(_toleration(t) for t in (*runtime.tolerations, *profile.tolerations)),
-        *gpu.tolerations,
-    ]
-    pull_secrets = dict.fromkeys((*runtime.image_pull_secrets, *profile.image_pull_secrets))
     optional: dict[str, Any] = {
-        "serviceAccountName": runtime.service_account_name,
+        **pod_access(parts, gpu.tolerations),
         "priorityClassName": runtime.priority_class_name,
         "runtimeClassName": profile.runtime_class_name,
         "nodeSelector": node_selector,
-        "tolerations": [t for i, t in enumerate(tolerations) if t not in tolerations[:i]],
-        "imagePullSecrets": [{"name": name} for name in pull_secrets],
         "resourceClaims": list(gpu.pod_claims),
         "topologySpreadConstraints": [
             {
@@ -177,6 +172,27 @@ def pod_template(parts: Parts) -> dict[str, Any]:
     return {"metadata": meta, "spec": spec}
 
 
+def pod_access(parts: Parts, tolerations: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    """Who a pod is, whence its images come and which nodes let it in; what is empty is left out.
+
+    Args:
+        parts: of the pod.
+        tolerations: besides those of spec and profile.
+    """
+    runtime, profile = parts.runtime, parts.profile
+    found = [
+        *(_toleration(t) for t in (*runtime.tolerations, *profile.tolerations)),
+        *tolerations,
+    ]
+    pull_secrets = dict.fromkeys((*runtime.image_pull_secrets, *profile.image_pull_secrets))
+    optional = {
+        "serviceAccountName": runtime.service_account_name,
+        "tolerations": [t for i, t in enumerate(found) if t not in found[:i]],
+        "imagePullSecrets": [{"name": name} for name in pull_secrets],
+    }
+    return {key: value for key, value in optional.items() if value}
+
+
 def _init_containers(parts: Parts) -> list[dict[str, Any]]:
     containers = []
     if parts.scheme == "image":
@@ -194,13 +210,14 @@ def _init_containers(parts: Parts) -> list[dict[str, Any]]:
                 "volumeMounts": [{"name": "source", "mountPath": "/source"}],
             }
         )
-    containers.append(_fetch(parts))
+    containers.append(fetch_container(parts))
     if parts.sidecar:
         containers.append(_envoy(parts))
     return containers
 
 
-def _fetch(parts: Parts) -> dict[str, Any]:
+def fetch_container(parts: Parts) -> dict[str, Any]:
+    """The container that fetches the model."""
     mounts: list[dict[str, Any]] = [
         {"name": "models", "mountPath": triton.REPOSITORY_PATH},
         {"name": "tmp", "mountPath": "/tmp", "subPath": FETCH},
@@ -330,7 +347,8 @@ def _lifecycle(parts: Parts) -> dict[str, Any]:
     return hooks
 
 
-def _volumes(parts: Parts) -> list[dict[str, Any]]:
+def pod_volumes(parts: Parts) -> list[dict[str, Any]]:
+    """The volumes of a model pod."""
     volumes: list[dict[str, Any]] = [
         {"name": "models", "emptyDir": {}},
         {"name": "tmp", "emptyDir": {}},

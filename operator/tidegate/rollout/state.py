@@ -233,6 +233,7 @@ def start(s: Situation) -> Course:
         paused=s.record.paused,
         target=s.record.target,
         target_for=s.record.target_for,
+        source=s.record.source,
         request=s.record.request,
         past=s.record.outcome(),
     )

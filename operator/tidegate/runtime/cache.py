@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from tidegate.api.names import DEPLOYMENT_LABEL, GROUP, KIND, STATUS_MANAGER
+from tidegate.api.names import DEPLOYMENT_LABEL, GROUP, KIND, SOURCE_LABEL, STATUS_MANAGER
 from tidegate.observed import Object, Ref
 from tidegate.runtime.kinds import MODEL_DEPLOYMENT, POD, Kind
 
@@ -115,7 +115,8 @@ def key_of(kind: Kind, obj: Object) -> Key | None:
     controller = controller_of(obj)
     if controller is not None:
         return Key(namespace, str(controller["name"]))
-    label = (obj["metadata"].get("labels") or {}).get(DEPLOYMENT_LABEL)
+    labels = obj["metadata"].get("labels") or {}
+    label = labels.get(DEPLOYMENT_LABEL) or labels.get(SOURCE_LABEL)
     return Key(namespace, label) if label else None
 
 
@@ -338,8 +339,15 @@ class Cache:
         }
 
     def pods(self, key: Key) -> tuple[Object, ...]:
-        """The pods that carry the ModelDeployment's label, by name."""
-        return tuple(e.object for kind, _, e in self._about(key) if kind == POD)
+        """The model's pods, by name."""
+        return tuple(p for p in self._pods(key) if not _looks(p))
+
+    def looks(self, key: Key) -> tuple[Object, ...]:
+        """The pods that look at the model's source, by name."""
+        return tuple(p for p in self._pods(key) if _looks(p))
+
+    def _pods(self, key: Key) -> list[Object]:
+        return [e.object for kind, _, e in self._about(key) if kind == POD]
 
     def _about(self, key: Key) -> list[tuple[Kind, Place, _Entry]]:
         places = sorted(self._by_key.get(key, ()), key=lambda kp: (kp[0].kind, kp[1]))
@@ -348,6 +356,10 @@ class Cache:
     def sizes(self) -> dict[Kind, int]:
         """How many objects of each kind are held."""
         return {kind: len(entries) for kind, entries in self._entries.items()}
+
+
+def _looks(pod: Object) -> bool:
+    return SOURCE_LABEL in (pod["metadata"].get("labels") or {})
 
 
 def _owners_part(deployment: Object) -> tuple[Any, ...]:

@@ -67,6 +67,8 @@ CHILDREN: Final = (
     Kind("gateway.networking.k8s.io/v1", "GRPCRoute", "grpcroutes", optional=True),
     Kind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors", optional=True),
     Kind("resource.k8s.io/v1", "ResourceClaimTemplate", "resourceclaimtemplates", optional=True),
+    # Optional: without the right to it nothing but following sources is lost.
+    Kind("batch/v1", "CronJob", "cronjobs", optional=True),
 )
 WATCHED: Final = (MODEL_DEPLOYMENT, *CHILDREN, POD)
 

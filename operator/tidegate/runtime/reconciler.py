@@ -251,6 +251,7 @@ class Reconciler:
                 deployment=deployment,
                 children=self._cache.children(key, uid_of(deployment)),
                 pods=self._cache.pods(key),
+                looks=self._cache.looks(key),
                 foreign=frozenset(self._foreign.get(key, ())),
                 events=events,
                 present_kinds=self._present_kinds(),

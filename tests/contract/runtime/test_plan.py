@@ -12,6 +12,7 @@ from e2e.cluster.audit import AuditLog
 from e2e.cluster.control_plane import ControlPlane
 from e2e.cluster.control_plane import control_plane as start
 from tests.contract import runtime_harness as h
+from tidegate.api import names
 from tidegate.plan import plan
 from tidegate.runtime.kinds import CHILDREN, DEPLOYMENT, MODEL_DEPLOYMENT, POD
 from tidegate.runtime.kube import Kube
@@ -45,11 +46,15 @@ async def condition(kube: Kube, namespace: str, kind: str) -> dict[str, Any]:
     return next((c for c in conditions if c["type"] == kind), {})
 
 
-async def make_pods_ready(kube: Kube, namespace: str) -> None:
-    """What a kubelet would report."""
+async def make_pods_ready(kube: Kube, namespace: str, **told: str) -> None:
+    """What a kubelet would report of the model's pods; `told` by the fetch besides."""
     async for page in kube.pages(POD, namespace):
         for pod in page["items"]:
-            report = {"digest": DIGEST, "bytes": 1, "files": 1, "backend": "python"}
+            if names.REVISION_LABEL not in pod["metadata"]["labels"]:
+                continue
+            if (pod.get("status") or {}).get("initContainerStatuses"):
+                continue
+            report = {"digest": DIGEST, "bytes": 1, "files": 1, "backend": "python", **told}
             done = {"exitCode": 0, "reason": "Completed", "message": json.dumps(report)}
             stamp = pod["metadata"]["creationTimestamp"]
             running = {"state": {"running": {"startedAt": stamp}}, "ready": True, "started": True}

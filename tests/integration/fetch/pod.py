@@ -87,9 +87,9 @@ class Pod:
             **self.env,
         }
 
-    def start(self, uri: str, **request: Any) -> "subprocess.Popen[str]":
+    def start(self, uri: str, *options: str, **request: Any) -> "subprocess.Popen[str]":
         return subprocess.Popen(
-            self.command(uri, **request),
+            [*self.command(uri, **request), *options],
             env=self.environment(),
             cwd=self.root / "cwd",
             stdout=subprocess.PIPE,
@@ -110,6 +110,12 @@ class Pod:
 
     def fetch(self, uri: str, **request: Any) -> Outcome:
         return self.outcome(self.start(uri, **request))
+
+    def look(self, uri: str, **request: Any) -> Outcome:
+        """As a pod of the CronJob, which has no folder for models."""
+        self.command(uri, **request)
+        asked = (self.root / "etc" / "fetch.json").read_text()
+        return self.outcome(self.start(uri, "--look", asked, **request))
 
     def files(self) -> list[str]:
         return sorted(

@@ -32,6 +32,22 @@ def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
 def test_a_version_or_an_alias(pod: Pod, mlflow: MlflowServer, version: str) -> None:
     message = pod.fetch(f"mlflow://magika%20detector/{version}", endpoint=mlflow.url).ok()
     assert message["digest"] == digest_of(PYTHON_MODEL)
+    assert message["sourceAddress"] == "mlflow://magika%20detector/2"
+    looked = pod.look(f"mlflow://magika%20detector/{version}", endpoint=mlflow.url).ok()
+    assert looked["sourceVersion"] == message["sourceVersion"]
+
+
+def test_a_champion_that_moves(pod: Pod, mlflow: MlflowServer, tmp_path: Path) -> None:
+    write(tmp_path, {"net.onnx": ONNX})
+    mlflow.register("moving", tmp_path, alias="champion")
+    uri = "mlflow://moving/@champion"
+    first = pod.fetch(uri, endpoint=mlflow.url).ok()
+    mlflow.register("moving", tmp_path, alias="champion")
+    now = pod.look(uri, endpoint=mlflow.url).ok()
+    assert now["sourceVersion"] != first["sourceVersion"]
+    assert now["sourceAddress"] == "mlflow://moving/2"
+    pod.mount("pin", {"digest": first["digest"], "address": first["sourceAddress"]})
+    assert pod.fetch(uri, endpoint=mlflow.url).ok()["sourceAddress"] == "mlflow://moving/1"
 
 
 def test_a_bare_artefact(pod: Pod, mlflow: MlflowServer) -> None:

@@ -55,6 +55,18 @@ def test_an_image_with_a_models_folder(pod: Pod, registry: Registry) -> None:
     assert pod.files() == ["m/1/model.py", "m/1/weights.bin", "m/config.pbtxt"]
 
 
+def test_a_tag_that_moves_leaves_pinned_pods_where_they_are(pod: Pod, registry: Registry) -> None:
+    registry.image("moving", "stable", [tar({"net.onnx": ONNX})])
+    first = fetch(pod, registry, "moving:stable").ok()
+    registry.image("moving", "stable", [tar(PYTHON_MODEL)])
+    now = pod.look(f"oci://{registry.host}/moving:stable", endpoint=registry.url).ok()
+    assert now["sourceVersion"] != first["sourceVersion"]
+    pod.mount("pin", {"digest": first["digest"]})
+    fetch(pod, registry, "moving:stable").failed("SourceMoved")
+    pod.mount("pin", {"digest": first["digest"], "address": first["sourceAddress"]})
+    assert fetch(pod, registry, "moving:stable").ok()["digest"] == first["digest"]
+
+
 def test_an_image_that_is_only_the_model(pod: Pod, registry: Registry) -> None:
     registry.image("bare", "v1", [tar({"net.onnx": ONNX})])
     assert fetch(pod, registry, "bare:v1").ok()["backend"] == "onnxruntime"

@@ -88,6 +88,20 @@ def test_other_bytes_than_pinned(pod: Pod, s3: Seaweed) -> None:
     assert first["digest"] in text
 
 
+def test_a_look_sees_what_a_fetch_would(pod: Pod, s3: Seaweed) -> None:
+    s3.put("models", "followed", PYTHON_MODEL)
+    pod.mount("credentials", KEYS)
+    where = {"uri": "s3://models/followed", "endpoint": s3.endpoint}
+    fetched = pod.fetch(**where).ok()
+    assert "sourceAddress" not in fetched
+    same = {"sourceVersion": fetched["sourceVersion"], "sourceAddress": None}
+    assert pod.look(**where).ok() == same
+    s3.put("models", "followed", {"1/weights.bin": b"other"})
+    assert pod.look(**where).ok()["sourceVersion"] != fetched["sourceVersion"]
+    gone = {**where, "uri": "s3://models/followed-no-more"}
+    pod.look(**gone).failed("SourceNotFound")
+
+
 def test_an_endpoint_inside_is_refused_unless_the_platform_allows_it(pod: Pod, s3: Seaweed) -> None:
     pod.mount("credentials", KEYS)
     text = pod.fetch(

@@ -13,7 +13,7 @@ from tidegate.fetch.errors import REASONS
 PACKAGE = ROOT / "operator" / "tidegate"
 PAGE = ROOT / "docs" / "operations" / "troubleshooting.md"
 POSITION = {
-    **{"Finding": 2, "Verdict": 2, "CannotBeBornError": 0, "Failure": 2},
+    **{"Finding": 2, "Verdict": 2, "CannotBeBornError": 0, "Failure": 2, "Look": 2},
     **{"hold": 1, "rolled_back": 1},
 }
 """Which argument of these is a reason."""

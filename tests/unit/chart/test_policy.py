@@ -30,6 +30,7 @@ EXPECTED: dict[tuple[str, str], set[str]] = {
     ("gateway.networking.k8s.io", "httproutes"): OWN,
     ("gateway.networking.k8s.io", "grpcroutes"): OWN,
     ("resource.k8s.io", "resourceclaimtemplates"): OWN,
+    ("batch", "cronjobs"): OWN,
     ("monitoring.coreos.com", "podmonitors"): OWN,
 }
 """Every right of the operator in a namespace that it serves."""

@@ -12,8 +12,14 @@ from tidegate.fetch.credentials import Credentials
 from tidegate.fetch.errors import REASONS, ConfigInvalid, FetchError, SchemeRefused, redact
 from tidegate.fetch.fetching import Result
 from tidegate.fetch.main import MAX_MESSAGE_BYTES, failure_message, main, run, success_message
-from tidegate.fetch.request import FetchRequest, Mounts, read_pin, read_request
-from tidegate.fetch.source import SCHEMES
+from tidegate.fetch.request import (
+    FetchRequest,
+    Mounts,
+    pinned_request,
+    read_pin,
+    read_request,
+)
+from tidegate.fetch.source import SCHEMES, Listing, RemoteFile
 from tidegate.platform import FetchPolicy
 
 
@@ -71,6 +77,40 @@ def test_the_pin(tmp_path: Path) -> None:
         where.pin.write_text(text)
         with pytest.raises(ConfigInvalid):
             read_pin(where)
+
+
+def test_pinned_bytes_are_taken_from_where_they_stay(tmp_path: Path) -> None:
+    where = mounts(tmp_path, {})
+    request = FetchRequest(uri="mlflow://m/@champion", model_name="m")
+    assert pinned_request(request, where) is request
+    where.pinned_address.write_text("mlflow://m/7")
+    assert pinned_request(request, where).uri == "mlflow://m/7"
+
+
+def test_the_version_of_a_source_is_made_as_it_always_was() -> None:
+    # A fleet that follows its sources takes another text for a change (or, with another format
+    # before the dash, as nothing to compare with).
+    file = RemoteFile("1/m.onnx", 7, '"etag"', "bucket/m/1/m.onnx")
+    other = RemoteFile("config.pbtxt", 3, None, "k", sha256="ab" * 32, unpack="")
+    assert Listing((file, other)).version == "v1-286c3f38570d86d6c505a91e8cc7fc9ffa3aeb57"
+    assert (
+        Listing((other, file), address="s3://elsewhere").version
+        == "v1-286c3f38570d86d6c505a91e8cc7fc9ffa3aeb57"
+    )
+    assert Listing((RemoteFile("m.onnx", 7),)).version is None
+
+
+def test_a_look_reads_no_file(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"onnx")
+    request = {"uri": "pvc://claim/model.onnx", "modelName": "m", "source": str(tmp_path)}
+    code, message = run(mounts(tmp_path, {}), json.dumps(request))
+    assert (code, json.loads(message)["sourceAddress"]) == (0, None)
+    assert json.loads(message)["sourceVersion"].startswith("v1-")
+    gone = json.dumps(request | {"uri": "pvc://claim/none.onnx"})
+    code, message = run(mounts(tmp_path, {}), gone)
+    assert (code, json.loads(message)["reason"]) == (1, "SourceNotFound")
+    code, message = run(mounts(tmp_path, {}), "{")
+    assert (code, json.loads(message)["reason"]) == (1, "ConfigInvalid")
 
 
 CONTRACT = (

@@ -39,9 +39,14 @@ MINIMAL: dict[str, Any] = {
 }
 
 
-def fetched(digest: str = DIGEST) -> dict[str, Any]:
+def fetched(digest: str = DIGEST, version: str = "", address: str = "") -> dict[str, Any]:
     """Status of a fetch container that succeeded."""
-    message = json.dumps({"digest": digest, "seconds": 1.5, "cached": False})
+    told = {"digest": digest, "seconds": 1.5, "cached": False}
+    message = json.dumps(
+        told
+        | ({"sourceVersion": version} if version else {})
+        | ({"sourceAddress": address} if address else {})
+    )
     return {
         "name": "fetch",
         "state": {"terminated": {"exitCode": 0, "reason": "Completed", "message": message}},
@@ -53,7 +58,9 @@ def ready_pod(pod: dict[str, Any]) -> None:
     pod["status"] = {
         "phase": "Running",
         "podIP": "10.0.0.1",
-        "initContainerStatuses": [fetched(pod["digest"])],
+        "initContainerStatuses": [
+            fetched(pod["digest"], pod.get("version", ""), pod.get("address", ""))
+        ],
         "containerStatuses": [{"name": "triton", "ready": True, "state": {"running": {}}}],
         "conditions": [
             {"type": "PodScheduled", "status": "True"},
@@ -125,6 +132,10 @@ class World:
     # How the pods of a revision turn out, by hash; all well where nothing is said.
     outcomes: dict[str, Callable[[dict[str, Any]], None]] = field(default_factory=dict)
     bytes_now: str = DIGEST
+    # What the source tells of itself to whoever fetches.
+    version_now: str = ""
+    address_now: str = ""
+    looks: list[dict[str, Any]] = field(default_factory=list)
     measurements: Measurements = field(default_factory=Measurements)
     # By pod UID, what it was said to cost to lose it.
     costs: dict[str, int] = field(default_factory=dict)
@@ -152,6 +163,7 @@ class World:
             deployment=copied(self.deployment),
             children=copied(self.children),
             pods=tuple(copied(self.pods)),
+            looks=tuple(copied(self.looks)),
             foreign=self.foreign,
             present_kinds=self.present_kinds,
             models=dict(self.models),
@@ -250,6 +262,8 @@ class World:
                 "creationTimestamp": self.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
             },
             "digest": self.bytes_now,
+            "version": self.version_now,
+            "address": self.address_now,
             "status": {},
         }
 

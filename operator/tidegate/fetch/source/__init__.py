@@ -4,6 +4,7 @@ One module a scheme, imported only when that scheme is asked for, so that a pod 
 start-up time for one client library only.
 """
 
+import hashlib
 import importlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -15,6 +16,9 @@ from tidegate.fetch.credentials import Credentials
 from tidegate.fetch.errors import ConfigInvalid, SchemeRefused, redact
 from tidegate.fetch.request import FetchRequest
 from tidegate.fetch.trust import Trust
+
+VERSION_FORMAT = "v1"
+"""A new one wherever `Listing.identity` is made otherwise: an upgrade is no change of a source."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,15 @@ class Listing:
         ranges: whether parts of a file can be asked for.
         single: the URI names one object rather than a folder.
         layers: the files are layers of a container image, unpacked in order, with whiteouts.
+        address: a URI under which these very files stay, where the asked one may move on (an
+            alias, a tag, a branch); None: there is no such thing.
     """
 
     files: tuple[RemoteFile, ...]
     ranges: bool = True
     single: bool = False
     layers: bool = False
+    address: str | None = None
 
     @property
     def identity(self) -> str | None:
@@ -61,6 +68,14 @@ class Listing:
             return None
         rows = sorted((f.path, f.size, f.version, f.sha256, f.unpack) for f in self.files)
         return repr((self.layers, rows))
+
+    @property
+    def version(self) -> str | None:
+        """The same, short; only versions of one format (the part before ``-``) can be compared."""
+        identity = self.identity
+        if identity is None:
+            return None
+        return f"{VERSION_FORMAT}-{hashlib.sha256(identity.encode()).hexdigest()[:40]}"
 
 
 class Source(Protocol):

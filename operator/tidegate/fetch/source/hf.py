@@ -92,7 +92,12 @@ class HfSource:
             raise SourceNotFound(
                 URI_FIELD, self._uri, f"commit {info.sha} has no files there", "Correct the path"
             )
-        return Listing(tuple(files), single=len(files) == 1 and bool(self._prefix))
+        folder = f"/{self._prefix.rstrip('/')}" if self._prefix else ""
+        return Listing(
+            tuple(files),
+            single=len(files) == 1 and bool(self._prefix),
+            address=f"hf://{self._repo}@{info.sha}{folder}" if info.sha else None,
+        )
 
     def _info(self) -> Any:
         # No cache, token file or statistics of the library's own: its home is not writable.

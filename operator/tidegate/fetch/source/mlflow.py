@@ -13,6 +13,7 @@ import importlib
 import json
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
@@ -75,6 +76,12 @@ class MlflowSource:
 
     async def listing(self) -> Listing:
         """The files of the version, wherever the registry keeps them."""
+        version = await self._number()
+        listing = await self._files(version)
+        return replace(listing, address=f"mlflow://{quote(self._name, safe='')}/{version}")
+
+    async def _number(self) -> str:
+        """The version's number, which is never given to another."""
         version = self._version
         if version.startswith("@"):
             try:
@@ -86,6 +93,9 @@ class MlflowSource:
                     URI_FIELD, self._uri, "no such model or alias", "Set the alias, or correct it"
                 ) from exc
             version = str(answer.get("model_version", {}).get("version", ""))
+        return version
+
+    async def _files(self, version: str) -> Listing:
         answer = await self._ask(
             f"{API}/model-versions/get-download-uri", name=self._name, version=version
         )

@@ -83,6 +83,7 @@ class OciSource:
         self._reference = match["digest"] or match["tag"]
         endpoint = (context.request.endpoint or f"https://{match['host']}").rstrip("/")
         self._base = f"{endpoint}/v2/{match['name']}"
+        self._repository = f"oci://{match['host']}/{match['name']}"
         self._credentials = context.credentials
         self._login = _login(context, match["host"])
         self._authorization: dict[str, str] = {}
@@ -90,11 +91,12 @@ class OciSource:
 
     async def listing(self) -> Listing:
         """The layers of the manifest, by digest."""
-        manifest = await self._manifest(self._reference)
+        manifest, digest = await self._manifest(self._reference)
+        address = f"{self._repository}@{digest}"
         for _ in range(2):  # an index of indexes is allowed, once
             if "manifests" not in manifest:
                 break
-            manifest = await self._manifest(_choose(manifest["manifests"], self._uri))
+            manifest, _ = await self._manifest(_choose(manifest["manifests"], self._uri))
         layers = manifest.get("layers")
         if not isinstance(layers, list):
             raise self._invalid("its manifest has no layers")
@@ -102,8 +104,8 @@ class OciSource:
         titled = any(_title(layer) for layer in layers)
         if config in _IMAGE_CONFIGS and not titled:
             files = tuple(self._layer(i, layer) for i, layer in enumerate(layers))
-            return Listing(files, layers=True)
-        return Listing(tuple(self._file(layer) for layer in layers))
+            return Listing(files, layers=True, address=address)
+        return Listing(tuple(self._file(layer) for layer in layers), address=address)
 
     async def read(self, file: RemoteFile, offset: int, length: int | None) -> AsyncIterator[bytes]:
         """See `Source.read`."""
@@ -152,7 +154,8 @@ class OciSource:
             path, size, digest, f"{self._base}/blobs/{digest}", sha256=sha256, unpack=unpack
         )
 
-    async def _manifest(self, reference: str) -> dict[str, Any]:
+    async def _manifest(self, reference: str) -> tuple[dict[str, Any], str]:
+        """A manifest, and its digest."""
         url = f"{self._base}/manifests/{reference}"
         headers = {"Accept": ", ".join((*_MANIFESTS, *_INDEXES))}
         body = await self._get(url, headers)
@@ -167,7 +170,7 @@ class OciSource:
             manifest = None
         if not isinstance(manifest, dict):
             raise self._invalid("the registry sent something that is no manifest")
-        return manifest
+        return manifest, found
 
     async def _get(self, url: str, headers: Mapping[str, str]) -> bytes:
         """GET, asking for a token when the registry says so."""
