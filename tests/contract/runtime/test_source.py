@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 import yaml
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.contract
 
 JOB = Kind("batch/v1", "Job", "jobs", selector="")
 CRON_JOB = kind_of("batch/v1", "CronJob")
-MANIFEST = {
+MANIFEST: dict[str, Any] = {
     "model": {
         "source": {
             "uri": "mlflow://magika/@champion",

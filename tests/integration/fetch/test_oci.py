@@ -58,7 +58,7 @@ def test_an_image_with_a_models_folder(pod: Pod, registry: Registry) -> None:
 def test_a_tag_that_moves_leaves_pinned_pods_where_they_are(pod: Pod, registry: Registry) -> None:
     registry.image("moving", "stable", [tar({"net.onnx": ONNX})])
     first = fetch(pod, registry, "moving:stable").ok()
-    registry.image("moving", "stable", [tar(PYTHON_MODEL)])
+    registry.image("moving", "stable", [tar(dict(PYTHON_MODEL))])
     now = pod.look(f"oci://{registry.host}/moving:stable", endpoint=registry.url).ok()
     assert now["sourceVersion"] != first["sourceVersion"]
     pod.mount("pin", {"digest": first["digest"]})
