@@ -11,7 +11,8 @@ from tidegate.cli.simulating_rollout import Run
 from tidegate.cli.trouble import Trouble
 from tidegate.record import Phase
 from tidegate.rollout import LIVE, percent
-from tidegate.simulation.rollout import Decision, Moment, Outcome, Staging
+from tidegate.simulation.outcome import Decision, Moment, Outcome
+from tidegate.simulation.rollout import Staging
 from tidegate.simulation.sidecar import Class
 
 MOST_TEXT: Final = 100

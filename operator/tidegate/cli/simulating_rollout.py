@@ -12,8 +12,9 @@ from tidegate.cli import simulating
 from tidegate.cli.simulating import Wanted
 from tidegate.cli.trouble import Trouble
 from tidegate.simulation.faults import Fault, FaultError, parse
+from tidegate.simulation.outcome import Outcome
 from tidegate.simulation.pod import Server
-from tidegate.simulation.rollout import Outcome, Staging, stage
+from tidegate.simulation.rollout import Staging, stage
 
 USUAL_CHANGE: Final = "5m"
 

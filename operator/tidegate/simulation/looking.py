@@ -4,6 +4,7 @@ The pace and the bookkeeping of `tidegate.runtime.measuring` and `tidegate.runti
 tasks wait for real pods; counting, evidence, judgement and the law are the operator's own code.
 """
 
+import random
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -27,6 +28,9 @@ from tidegate.measurement import (
 )
 from tidegate.observed import Measured
 from tidegate.resources.sidecar import TrafficClass
+from tidegate.simulation.faults import Defect, Fault, size_of
+from tidegate.simulation.fleet import Fleet, Replica
+from tidegate.simulation.law import EPOCH_S
 from tidegate.situation import moment
 
 T = TypeVar("T")
@@ -37,6 +41,53 @@ UNREAD_S: Final = 5.0
 RATE_OVER_S: Final = 30.0
 CARRIES_STEP: Final = 0.05
 MIRRORED_STEP: Final = 50
+
+
+class Pages:
+    """Reads simulated pods' sidecars, as far as faults allow.
+
+    Args:
+        faults: what goes wrong.
+        seed: of chance.
+    """
+
+    def __init__(self, faults: Sequence[Fault], seed: int) -> None:
+        self._faults = faults
+        self._chance = random.Random(f"{seed} metrics").random
+        self._kept: dict[str, deque[Reading]] = {}
+
+    def read(self, fleet: Fleet, at_s: float) -> tuple[list[Reading], dict[str, str]]:
+        """A look at all pods with an address; those that do not answer, with their revision."""
+        lost = size_of(self._faults, Defect.NO_METRICS, at_s) or 0.0
+        lag_s = size_of(self._faults, Defect.LAG, at_s) or 0.0
+        readings, unread = [], {}
+        for replica in fleet.replicas:
+            if replica.scheduled_s is None:
+                continue
+            reading = None
+            if at_s >= replica.fetched_s and not (lost and self._chance() < lost):
+                reading = self._page(replica, at_s, lag_s)
+            if reading is None:
+                unread[replica.name] = replica.revision
+            else:
+                readings.append(reading)
+        return readings, unread
+
+    def _page(self, replica: Replica, at_s: float, lag_s: float) -> Reading | None:
+        """The page as it was a lag ago; None: there was none yet."""
+        reading = replica.sidecar.reading(
+            pod=replica.name,
+            revision=replica.revision,
+            at_s=EPOCH_S + at_s,
+            uptime_s=at_s - replica.fetched_s,
+        )
+        if not lag_s:
+            return reading
+        kept = self._kept.setdefault(replica.name, deque())
+        kept.append(reading)
+        while len(kept) > 1 and kept[1].at_s <= EPOCH_S + at_s - lag_s:
+            kept.popleft()
+        return kept[0] if kept[0].at_s <= EPOCH_S + at_s - lag_s else None
 
 
 class _Signal(NamedTuple):

@@ -11,11 +11,9 @@ those that are asked for.
 """
 
 import math
-import random
-from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from tidegate.actions import DeletePod, DeletionCost, Event, Plan, TakeOut, WriteStatus
@@ -23,7 +21,6 @@ from tidegate.api.names import REVISION_LABEL
 from tidegate.api.spec import Spec, parse
 from tidegate.autoscaling.reading import Look
 from tidegate.autoscaling.server import LAW
-from tidegate.measurement import Reading
 from tidegate.observed import GoldenResult, Measurements, Observed, Ref
 from tidegate.plan import plan
 from tidegate.platform import Platform, Profile
@@ -32,17 +29,17 @@ from tidegate.resources.sidecar import latency_edges_ms
 from tidegate.revision import pod_shape, revision_hash
 from tidegate.rollout import LIVE
 from tidegate.simulation.faults import Defect, Fault, edges_of, size_of
-from tidegate.simulation.fleet import Fleet, Replica, moment_of
+from tidegate.simulation.fleet import Fleet, moment_of
+from tidegate.simulation.gateway import Gateway
 from tidegate.simulation.law import EPOCH_S, model_of, triton_of
 from tidegate.simulation.load import Load
-from tidegate.simulation.looking import Loads, Trial
+from tidegate.simulation.looking import Loads, Pages, Trial
 from tidegate.simulation.objects import Objects
+from tidegate.simulation.outcome import Decision, Moment, Outcome, Side
 from tidegate.simulation.pod import Server
 from tidegate.simulation.sidecar import Class
 from tidegate.simulation.world import TAIL_S, quantile
 
-ROUTE_S: Final = 0.05
-"""From the write of a weight until the gateway goes by it (35 ms were measured)."""
 MOMENT_S: Final = 5.0
 LATENCY_OVER: Final = 6
 """Moments over which a quantile is taken."""
@@ -86,109 +83,6 @@ class Staging:
     faults: tuple[Fault, ...] = ()
 
 
-@dataclass(frozen=True)
-class Decision:
-    """What the plan said from a time on.
-
-    Attributes:
-        at_s: when.
-        phase: of the rollout.
-        weight: the new version's share of the requests.
-        mirror: share that is copied to it.
-        hold: why it does not go on; empty: it does.
-        message: for people.
-    """
-
-    at_s: float
-    phase: Phase
-    weight: float
-    mirror: float
-    hold: str
-    message: str
-
-
-@dataclass(frozen=True)
-class Side:
-    """One version at one moment.
-
-    Attributes:
-        desired: pods asked for.
-        ready: pods that serve.
-        arrived: clients' requests since the last moment.
-        missed: of those that ended since, failed or late.
-        latency_s: of the objective's quantile over the last half minute; None: no answers.
-    """
-
-    desired: int
-    ready: int
-    arrived: int
-    missed: int
-    latency_s: float | None
-
-
-@dataclass(frozen=True)
-class Moment:
-    """How it stood.
-
-    Attributes:
-        at_s: since the start.
-        weight: the new version's share of the requests.
-        mirror: share that is copied to it.
-        old, new: the versions.
-    """
-
-    at_s: float
-    weight: float
-    mirror: float
-    old: Side
-    new: Side
-
-
-@dataclass
-class Outcome:
-    """What became of it.
-
-    Attributes:
-        phase: of the rollout at the end; None: the change made no new revision.
-        reason: why, CamelCase; empty: nothing was decided.
-        message: the same for people.
-        ended_s: when it was promoted (all requests to the new version) or taken back; None: not.
-        done_s: when the old pods could go (after the bake), or as `ended_s`; None: not.
-        first_s: when the first client's request reached the new version; None: none ever did.
-        old, new: what clients got.
-        new_until_ended: of the new version, at `ended_s`.
-        copies: requests that were copied to the new version.
-        nowhere: requests for which no pod was ready.
-        in_flight: not answered when the world ended.
-        decisions: in order; without the rollout of what served at the start.
-        moments: each `MOMENT_S`.
-        gpu_s: pods times seconds.
-        events: (seconds, type, reason, message), as told.
-    """
-
-    phase: Phase | None = None
-    reason: str = ""
-    message: str = ""
-    ended_s: float | None = None
-    done_s: float | None = None
-    first_s: float | None = None
-    old: Class = field(default_factory=Class)
-    new: Class = field(default_factory=Class)
-    new_until_ended: Class = field(default_factory=Class)
-    copies: int = 0
-    nowhere: int = 0
-    in_flight: int = 0
-    decisions: list[Decision] = field(default_factory=list)
-    moments: list[Moment] = field(default_factory=list)
-    gpu_s: float = 0.0
-    events: list[tuple[float, str, str, str]] = field(default_factory=list)
-
-    @property
-    def arrived(self) -> int:
-        """Clients' requests."""
-        return self.old.started + self.new.started + self.nowhere
-
-
 class RestlessError(Exception):
     """A plan that asks for changes again and again; a defect."""
 
@@ -207,10 +101,6 @@ class Rollout:
     ) -> None:
         self.staging = staging
         self.outcome = Outcome()
-        self._arrivals = staging.load.arrivals(seed) if arrivals is None else arrivals
-        self._routing = random.Random(f"{seed} routing")
-        self._metrics = random.Random(f"{seed} metrics")
-        self._next = 0
         self._end_s = staging.load.duration_s
         specs = parse(staging.before), parse(staging.after)
         self._old, self._new = (revision_hash(pod_shape(spec)) for spec in specs)
@@ -227,15 +117,18 @@ class Rollout:
             faults=staging.faults,
             seed=seed,
         )
+        self._gateway = Gateway(
+            self._fleet,
+            staging.load.arrivals(seed) if arrivals is None else arrivals,
+            self._old,
+            self._new,
+            seed,
+        )
         self._trial: Trial | None = None
         self._loads = Loads()
         self._golden: dict[str, GoldenResult] = {}
         self._plan = Plan()
-        self._pages: dict[str, deque[Reading]] = {}
-        # What the gateway goes by, and what it will go by from when on.
-        self._shares: dict[str, float] = {}
-        self._mirror = 0.0
-        self._coming: tuple[float, dict[str, float], float] | None = None
+        self._pages = Pages(staging.faults, seed)
         self._quiet = True
         self._histories: dict[str, deque[list[int]]] = {
             h: deque(maxlen=LATENCY_OVER + 1) for h in (self._old, self._new)
@@ -259,12 +152,12 @@ class Rollout:
             times += [t for t in self._fleet.changes() if t > at]
             if not changed and self.staging.change_s > at:
                 times.append(self.staging.change_s)
-            if self._coming is not None:
-                times.append(self._coming[0])
+            if self._gateway.changes_s is not None:
+                times.append(self._gateway.changes_s)
             if any(r.leaving_s is not None for r in self._fleet.replicas):
                 times.append(at + 1.0)
             until = min(times)
-            self._dispatch(at, until)
+            self._gateway.dispatch(at, until)
             self._fleet.advance(until)
             look = until >= again_s
             if not changed and until >= self.staging.change_s:
@@ -278,9 +171,7 @@ class Rollout:
             self._fleet.disturb(until)
             look = any(at < t <= until for t in self._fleet.changes()) or look
             at = until
-            if self._coming is not None and at >= self._coming[0]:
-                _, self._shares, self._mirror = self._coming
-                self._coming = None
+            self._gateway.change(at)
             if at >= load_s:
                 load_s = at + LAW.interval_s
                 look = self._look_at_load(at) or look
@@ -316,8 +207,8 @@ class Rollout:
         self._reconcile(-SERVED_S / 2, served_since_s=SERVED_S / 4)
         for replica in self._fleet.replicas:
             replica.pod.ready_s = 0.0
-        self._shares = self.objects.shares()
-        self._coming, self._quiet = None, False
+        self._gateway.change(math.inf)
+        self._quiet = False
         self._fleet.gpu_s = 0.0
 
     def _finish(self, end_s: float) -> None:
@@ -336,6 +227,9 @@ class Rollout:
         else:
             record = self.objects.record
             outcome.phase = record.phase
+        gateway = self._gateway
+        outcome.copies, outcome.nowhere = gateway.copies, gateway.nowhere
+        outcome.first_s = gateway.first_s
         outcome.in_flight = outcome.old.in_flight + outcome.new.in_flight
 
     # The operator.
@@ -374,7 +268,9 @@ class Rollout:
             if isinstance(action, WriteStatus):
                 self.objects.carry_out(action, now)
         self._fleet.disturb(at)
-        self._send(at)
+        record = self.objects.record
+        mirror = record.mirror if record.phase in LIVE else 0.0
+        self._gateway.told(self.objects.shares(), mirror, at)
         if not self._quiet:
             known = {event[1:] for event in self.outcome.events}
             fresh = [(e.type, e.reason, e.message) for e in told]
@@ -394,15 +290,6 @@ class Rollout:
             replica.cost = action.cost
             return False  # an annotation on a pod; nothing follows from it
         return True
-
-    def _send(self, at: float) -> None:
-        """Have the gateway go by the route as it is now, in a moment."""
-        record = self.objects.record
-        mirror = record.mirror if record.phase in LIVE else 0.0
-        shares = self.objects.shares()
-        coming = self._coming[1:] if self._coming is not None else (self._shares, self._mirror)
-        if (shares, mirror) != coming:
-            self._coming = (at + ROUTE_S, shares, mirror)
 
     def _wanted(self, at: float, look_s: float) -> float:
         """Have measured what the plan asks for; returns when to look at the trial next."""
@@ -472,7 +359,7 @@ class Rollout:
         if not scaled:
             return False
         looks: dict[str, list[Look]] = {h: [] for h in scaled}
-        readings, _ = self._read(at)
+        readings, _ = self._pages.read(self._fleet, at)
         by_name = {reading.pod: reading for reading in readings}
         for replica in self._fleet.replicas:
             reading = by_name.get(replica.name)
@@ -486,95 +373,14 @@ class Rollout:
 
     def _look_at_trial(self, at: float) -> bool:
         assert self._trial is not None
-        readings, unread = self._read(at)
+        readings, unread = self._pages.read(self._fleet, at)
         return self._trial.look(EPOCH_S + at, readings, unread)
-
-    def _read(self, at: float) -> tuple[list[Reading], dict[str, str]]:
-        """A look at all pods with an address; those that do not answer, with their revision."""
-        faults = self.staging.faults
-        lost = size_of(faults, Defect.NO_METRICS, at) or 0.0
-        lag_s = size_of(faults, Defect.LAG, at) or 0.0
-        readings, unread = [], {}
-        for replica in self._fleet.replicas:
-            if replica.scheduled_s is None:
-                continue
-            if at < replica.fetched_s or (lost and self._metrics.random() < lost):
-                unread[replica.name] = replica.revision
-                continue
-            reading = self._page(replica, at, lag_s)
-            if reading is None:
-                unread[replica.name] = replica.revision
-            else:
-                readings.append(reading)
-        return readings, unread
-
-    def _page(self, replica: Replica, at: float, lag_s: float) -> Reading | None:
-        reading = replica.sidecar.reading(
-            pod=replica.name,
-            revision=replica.revision,
-            at_s=EPOCH_S + at,
-            uptime_s=at - replica.fetched_s,
-        )
-        if not lag_s:
-            return reading
-        pages = self._pages.setdefault(replica.name, deque())
-        pages.append(reading)
-        while len(pages) > 1 and pages[1].at_s <= EPOCH_S + at - lag_s:
-            pages.popleft()
-        return pages[0] if pages[0].at_s <= EPOCH_S + at - lag_s else None
-
-    # Clients.
-
-    def _dispatch(self, begin: float, end: float) -> None:
-        arrivals = self._arrivals
-        first, last = self._next, bisect_left(arrivals, end, self._next)
-        self._next = last
-        if first == last:
-            return
-        came = arrivals[first:last]
-        canary = self._shares.get(self._new, 0.0) if self._new != self._old else 0.0
-        chance = self._routing.random
-        if canary >= 1.0 or canary <= 0.0:
-            self._give(self._new if canary >= 1.0 else self._old, came, begin)
-        else:
-            drawn = [chance() < canary for _ in came]
-            self._give(self._new, [t for t, new in zip(came, drawn, strict=True) if new], begin)
-            self._give(self._old, [t for t, new in zip(came, drawn, strict=True) if not new], begin)
-        if self._mirror and canary <= 0.0:
-            copied = [t for t in came if chance() < self._mirror]
-            self._give(self._new, copied, begin, copies=True)
-
-    def _give(
-        self, revision: str, came: Sequence[float], begin: float, *, copies: bool = False
-    ) -> None:
-        """Requests of clients, or copies, to the ready pods of a revision, at random."""
-        if not came:
-            return
-        ready = self._fleet.reachable(revision, begin)
-        if not ready:
-            self.outcome.nowhere += 0 if copies else len(came)
-            return
-        if copies:
-            self.outcome.copies += len(came)
-        elif revision == self._new and self.outcome.first_s is None:
-            self.outcome.first_s = came[0]
-        before = [len(replica.pod.queue) for replica in ready]
-        if len(ready) == 1:
-            ready[0].pod.queue.extend(came)
-        else:
-            chance, n = self._routing.random, len(ready)
-            queues = [replica.pod.queue.append for replica in ready]
-            for at_s in came:
-                queues[int(n * chance())](at_s)
-        for replica, length in zip(ready, before, strict=True):
-            fresh = len(replica.pod.queue) - length
-            if fresh:
-                replica.sidecar.arrived(fresh, copies=copies, since_s=begin)
 
     def _lose_pods(self, at: float) -> None:
         for fault in self.staging.faults:
-            if fault.defect is Defect.LOST_POD and fault.begin_s == at and self._shares:
-                most = max(self._shares, key=lambda h: (self._shares[h], h))
+            shares = self._gateway.shares
+            if fault.defect is Defect.LOST_POD and fault.begin_s == at and shares:
+                most = max(shares, key=lambda h: (shares[h], h))
                 serving = self._fleet.serving(most, at)
                 if serving:
                     self._fleet.lose(serving[0], at)
@@ -583,8 +389,8 @@ class Rollout:
         self.outcome.moments.append(
             Moment(
                 at_s=at,
-                weight=self._shares.get(self._new, 0.0) if self._new != self._old else 0.0,
-                mirror=self._mirror,
+                weight=self._gateway.weight,
+                mirror=self._gateway.mirror,
                 old=self._side(self._old, at),
                 new=self._side(self._new, at) if self._new != self._old else Side(0, 0, 0, 0, None),
             )

@@ -9,8 +9,9 @@ import pytest
 from tidegate.record import Phase
 from tidegate.simulation.faults import parse
 from tidegate.simulation.load import steady
+from tidegate.simulation.outcome import Outcome
 from tidegate.simulation.pod import Server
-from tidegate.simulation.rollout import Outcome, Staging, stage
+from tidegate.simulation.rollout import Staging, stage
 
 CHANGE_S = 20.0
 COLD_START_S = 15.0
