@@ -32,6 +32,7 @@ from tidegate.cli.common import (
     stand_before,
     utc_now,
 )
+from tidegate.cli.prepare import app as preparation
 from tidegate.cli.preparing import app as preparing
 from tidegate.cli.simulate import app as simulation
 from tidegate.cli.trouble import Exit, Trouble
@@ -77,6 +78,7 @@ def _version(asked: bool) -> None:
 
 
 app.add_typer(preparing)
+app.add_typer(preparation)
 app.add_typer(simulation)
 
 

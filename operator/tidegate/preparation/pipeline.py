@@ -16,13 +16,13 @@ from tidegate.preparation.candidate import Candidate, TensorSpec
 from tidegate.preparation.choices import CHOICES
 from tidegate.preparation.errors import PreparationError
 from tidegate.preparation.gate import Allowed, Verdict
+from tidegate.preparation.order import Order
 from tidegate.preparation.publish import golden
 from tidegate.preparation.publish.folder import check
-from tidegate.preparation.publish.publishing import Place, Prepared, publish
+from tidegate.preparation.publish.publishing import Prepared, publish
 from tidegate.preparation.samples import Samples
 from tidegate.preparation.state import State
 from tidegate.preparation.tuning.repository import Backend
-from tidegate.preparation.tuning.search import Objective
 from tidegate.preparation.tuning.serving import backend_of, command
 from tidegate.preparation.tuning.tuner import QUICK, Effort, Job, Result, tuned
 
@@ -40,56 +40,6 @@ class Teller(Protocol):
 
     def detail(self, text: str) -> None:
         """What is being done."""
-
-
-@dataclass(frozen=True)
-class Order:
-    """What is to be prepared, and how.
-
-    Attributes:
-        name: of the ModelDeployment, and the model.
-        model: the framework's file.
-        data: held-out samples with labels.
-        objective: what a request is promised.
-        place: where it goes.
-        work: the working folder.
-        framework: '' means by the file's name.
-        metric: what is judged: a name, or ``file.py:function``.
-        max_drop: how much worse it may become, in the metric's unit.
-        confidence: of the bound on it.
-        optimisations: that are tried, by name.
-        calibration: samples for those that need them; None: some of `data`, which then are not
-            judged on.
-        triton: what starts Triton; '' means what is on the path.
-        quick: fewer and shorter measurements.
-        licence: of the model, as the report is to say it.
-        source: training code, whose digest the report is to hold; None: none.
-    """
-
-    name: str
-    model: Path
-    data: Path
-    objective: Objective
-    place: Place
-    work: Path
-    framework: str = ""
-    metric: str = "accuracy"
-    max_drop: float = 0.005
-    confidence: float = 0.95
-    optimisations: tuple[str, ...] = ("int8-dynamic",)
-    calibration: Path | None = None
-    triton: str = ""
-    quick: bool = False
-    licence: str = ""
-    source: Path | None = None
-
-    def document(self) -> dict[str, Any]:
-        """As JSON."""
-        found = asdict(self)
-        for name in ("model", "data", "work", "calibration", "source"):
-            found[name] = None if found[name] is None else str(found[name])
-        found["place"] = self.place.document()
-        return found
 
 
 @dataclass

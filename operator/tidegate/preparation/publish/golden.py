@@ -58,7 +58,7 @@ def requests(found: Sequence[Mapping[str, Any]], outputs: Sequence[str]) -> list
 
 
 def record(
-    address: str, model: str, candidate: Candidate, samples: Columns, *, name: str, namespace: str
+    address: str, model: str, candidate: Candidate, samples: Columns, *, name: str
 ) -> dict[str, Any]:
     """The ConfigMap with what a server answers.
 
@@ -68,7 +68,6 @@ def record(
         candidate: that it serves.
         samples: to choose from.
         name: of the ConfigMap.
-        namespace: of the ConfigMap.
 
     Raises:
         tidegate.cli.trouble.Trouble: it does not answer.
@@ -86,9 +85,8 @@ def record(
             found[key] = recording.Recorded(_tolerant(recorded.document, candidate))
     finally:
         door.close()
-    made = recording.config_map(name, namespace, found)
-    if not namespace:
-        del made["metadata"]["namespace"]
+    made = recording.config_map(name, "", found)
+    del made["metadata"]["namespace"]  # the one that it is applied to
     return made
 
 

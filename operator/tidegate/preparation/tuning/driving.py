@@ -65,9 +65,11 @@ def drive(
         in_flight: unanswered at a time, at most.
     """
     path = f"/v2/models/{quote(model, safe='')}/infer"
+    doors: list[Address] = []
 
     def asker() -> Asker:
         door = Address(address, timeout_s=TIMEOUT_S)
+        doors.append(door)
 
         def ask(number: int) -> tuple[str, bool]:
             body = bodies[number % len(bodies)]
@@ -83,7 +85,11 @@ def drive(
 
         return ask
 
-    return run(asker, rate_per_s=0.0, seconds=0.0, due_s=due_s, in_flight=in_flight)
+    try:
+        return run(asker, rate_per_s=0.0, seconds=0.0, due_s=due_s, in_flight=in_flight)
+    finally:
+        for door in doors:
+            door.close()
 
 
 def late(found: Sequence[Sent], target_ms: float) -> int:

@@ -88,7 +88,7 @@ class Grid:
         powers = tuple(2**i for i in range(cores.bit_length()) if 2**i <= cores)
         delays = tuple(d for d in (0.0, 1.0, 5.0) if d <= target_ms / 4)
         if quick:
-            return cls((1, 8) if batches else (1,), powers[:1] + powers[-1:], (0.0,), (1,))
+            return cls((1, 8) if batches else (1,), powers[-1:], (0.0,), (1,))
         sizes = (1, 2, 4, 8, 16, 32) if batches else (1,)
         return cls(sizes, powers, delays, powers)
 

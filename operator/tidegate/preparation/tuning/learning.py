@@ -51,6 +51,8 @@ class Learned:
         overhead_ms: of a request besides its batch: wire, queue, the client.
         request_cpu_ms: processor time for each request ...
         batch_cpu_ms: ... and for each batch.
+        saturated_per_s: answered when many are sent at once: more than this either the server
+            cannot answer or this client cannot send.
     """
 
     alpha_ms: float
@@ -59,6 +61,7 @@ class Learned:
     overhead_ms: float
     request_cpu_ms: float
     batch_cpu_ms: float
+    saturated_per_s: float = 1e9
 
     def pod(self, setting: Setting, quantile: float, target_ms: float) -> Pod:
         """The server as a queue."""
@@ -76,6 +79,7 @@ def learn(
     single_ms: float,
     singles: Spent,
     bursts: Spent,
+    saturated_per_s: float = 1e9,
 ) -> Learned:
     """What a probe taught.
 
@@ -85,6 +89,7 @@ def learn(
         single_ms: latency of a single request, median.
         singles: what the single requests cost.
         bursts: what the bursts cost.
+        saturated_per_s: see `Learned`.
 
     Raises:
         ValueError: there were too few executions.
@@ -105,6 +110,7 @@ def learn(
         overhead_ms=max(0.0, single_ms - found.of(1)),
         request_cpu_ms=request_cpu_ms,
         batch_cpu_ms=batch_cpu_ms,
+        saturated_per_s=saturated_per_s,
     )
 
 

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Final
 
 from tidegate.autoscaling.reading import Batch, TritonStats
-from tidegate.cli.loading import Sent, Summary
+from tidegate.cli.loading import IN_FLIGHT, Sent, Summary
 from tidegate.golden import GoldenRequest
 from tidegate.preparation.candidate import Candidate
 from tidegate.preparation.tuning.driving import Body, bursts, drive, enough, late, poisson
@@ -23,6 +23,8 @@ LOOK_S: Final = 0.1
 """Between two looks at Triton's statistics while a probe runs."""
 WARM: Final = 30
 """Requests that each newly started server gets first."""
+CROWDS: Final = 3
+"""Times that as many requests are sent at once as may be unanswered."""
 MOST_FAILED: Final = 0.5
 """Of a stretch: more is no slow server but a broken one."""
 
@@ -111,8 +113,9 @@ class Bench:
             # At most what runs one after the other would take: then the queue is empty again.
             together = bursts(_sizes(largest, workers.instances), single_ms / 1000)
             _, spent_together = self._spend(server, together)
+        saturated_per_s = self._saturated_per_s(server)
         try:
-            return learn(looks, largest, median(alone), spent, spent_together)
+            return learn(looks, largest, median(alone), spent, spent_together, saturated_per_s)
         except (ValueError, ArithmeticError) as error:
             raise TritonError(f"the probe taught nothing: {error}") from error
 
@@ -122,6 +125,13 @@ class Bench:
         if not took:
             raise TritonError(f"no request is answered: {found[0].error}")
         return median(took)
+
+    def _saturated_per_s(self, server: Server) -> float:
+        took_s = []
+        for _ in range(CROWDS):
+            found = drive(server.address, self.model, self._bodies, [0.0] * IN_FLIGHT)
+            took_s.append(max(s.took_s for s in found))
+        return IN_FLIGHT / median(took_s)
 
     def _spend(self, server: Server, due_s: Sequence[float]) -> tuple[list[Sent], Spent]:
         before, cpu_s = server.stats(), server.cpu_s()

@@ -17,8 +17,8 @@ MOST_RUNS: Final = 5
 """Stretches of load for one setting."""
 TOLERANCE: Final = 0.06
 """Relative distance between a rate that holds and one that does not, at which a search ends."""
-REACH: Final = 0.7
-"""How far one step goes at most, in the logarithm of the rate."""
+REACH: Final = 0.5
+"""How far the first step goes at most, in the logarithm of the rate."""
 MOST_MEASURED: Final = 3
 """Settings that are measured."""
 UNSURE: Final = 0.15
@@ -26,6 +26,8 @@ UNSURE: Final = 0.15
 so far the model is trusted."""
 FIRST_RATE_PER_S: Final = 50.0
 """Where an exhaustive search starts."""
+SATURATED: Final = 0.9
+"""Of what came back when many requests were sent at once: no search starts higher."""
 LATE_CLIENT: Final = 0.25
 """Of the target: a client that sends so much later than it should is the limit itself."""
 
@@ -165,7 +167,7 @@ def highest(
     low: Stretch | None = None
     high: Stretch | None = None
     seen: list[Stretch] = []
-    rate, limited, reach = guess_per_s, False, REACH / 2
+    rate, limited, reach = guess_per_s, False, REACH
     while len(seen) < most_runs:
         found = measure(setting, rate)
         seen.append(found)
@@ -187,7 +189,7 @@ def highest(
             continue
         # One end only: along the usual slope, and a little further so as to find the other.
         away = min(reach, max(tolerance, 1.2 * abs(_excess(found, allowed)) / SLOPE))
-        reach = min(2 * REACH, 2 * reach)
+        reach = 2 * REACH
         rate = rate * math.exp(away if low else -away)
     if low is None:
         return Held(setting, 0.0, 0.0, limited, tuple(seen))
@@ -223,6 +225,7 @@ def tune(
     measure: Measure,
     *,
     most_measured: int = MOST_MEASURED,
+    most_runs: int = MOST_RUNS,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Tuned:
     """Search with probes and the capacity model.
@@ -233,6 +236,7 @@ def tune(
         probe: teaches about some workers with batches of up to so many items.
         measure: measures a setting.
         most_measured: settings at most.
+        most_runs: stretches of each at most.
         tell: is told what goes on.
     """
     settings = grid.settings()
@@ -255,9 +259,10 @@ def tune(
         first = first or expected
         if best is not None and expected.cost_s > first.cost_s * (1 + UNSURE):
             break
-        guess = expected.rate_per_s * rate_off or FIRST_RATE_PER_S
+        most_per_s = SATURATED * learned[setting.workers].saturated_per_s
+        guess = min(expected.rate_per_s * rate_off or FIRST_RATE_PER_S, most_per_s)
         tell(f"measuring {setting}: {guess:.0f} requests a second expected")
-        found = highest(measure, setting, objective, guess)
+        found = highest(measure, setting, objective, guess, most_runs=most_runs)
         held.append(found)
         runs += len(found.stretches)
         if found.rate_per_s and expected.rate_per_s:

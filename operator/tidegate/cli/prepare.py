@@ -1,0 +1,227 @@
+"""The command `prepare`; what it does is in `tidegate.preparation`."""
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from tidegate.cli.trouble import Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tidegate.preparation.order import Order
+
+app = typer.Typer()
+
+EXTRA: Final = "pip install 'tidegate[cli,preparation]'"
+BIG: Final = {"torch", "tensorflow", "tf2onnx", "onnxscript", "openvino"}
+"""Frameworks that come with an extra of their own."""
+
+
+@app.command(rich_help_panel="Prepare")
+def prepare(
+    model: Annotated[
+        Path | None, typer.Option(help="The trained model, as its framework saved it.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Held-out samples with labels: .npz, .parquet or .csv."),
+    ] = None,
+    slo: Annotated[str, typer.Option(help="Latency objective, such as p99=50ms.")] = "",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for files, manifests and report.")
+    ] = None,
+    framework: Annotated[
+        str, typer.Option(help="sklearn, xgboost, lightgbm, torch, tensorflow, onnx; else by name.")
+    ] = "",
+    metric: Annotated[
+        str, typer.Option(help="accuracy, f1, rmse, or FILE.py:FUNCTION.")
+    ] = "accuracy",
+    max_drop: Annotated[
+        str, typer.Option(help="How much worse the metric may become: 0.5% or 0.005.")
+    ] = "0.5%",
+    confidence: Annotated[
+        float, typer.Option(help="Of the bound on the drop.", min=0.5, max=0.9999)
+    ] = 0.95,
+    optimise: Annotated[
+        str,
+        typer.Option(
+            help="What is tried, with commas: graph, int8-dynamic, int8-static, fp16, pruned, "
+            "narrowed; '' for nothing."
+        ),
+    ] = "int8-dynamic",
+    calibration: Annotated[
+        Path | None, typer.Option(help="Samples for int8-static; else a fifth of --data.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Of the ModelDeployment; else the file's.")] = "",
+    publish: Annotated[
+        str, typer.Option(help="Send the model's files there, too: s3://bucket/prefix.")
+    ] = "",
+    source: Annotated[
+        str, typer.Option(help="Where you will put the files yourself: s3://..., pvc://...")
+    ] = "",
+    endpoint: Annotated[str, typer.Option(help="Of the S3 store, if it is not AWS.")] = "",
+    secret: Annotated[str, typer.Option(help="Secret with which pods read the store.")] = "",
+    triton: Annotated[
+        str, typer.Option(help="Program that starts Triton; else $TIDEGATE_TRITON, tritonserver.")
+    ] = "",
+    work: Annotated[
+        Path | None, typer.Option(help="Working folder, to go on from; else OUT.work.")
+    ] = None,
+    licence: Annotated[str, typer.Option(help="Of the model, for the report.")] = "",
+    code: Annotated[
+        Path | None, typer.Option(help="Training code, whose digest the report is to hold.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Few and short measurements: a first look.")
+    ] = False,
+    from_report: Annotated[
+        Path | None, typer.Option(help="Do again what this report.json tells of; --out may differ.")
+    ] = None,
+) -> None:
+    """Convert, shrink, prove, tune and publish a trained model: a finished manifest.
+
+    What was done is kept: the same command goes on where it was cut off.
+    """
+    with _told():
+        from tidegate.preparation import order as orders
+
+        if from_report is not None:
+            order = _again(from_report, out)
+        else:
+            if model is None or data is None or not slo or out is None:
+                raise Trouble("--model, --data, --slo and --out are needed", "or --from-report")
+            order = orders.Order(
+                name=_name(name, model),
+                model=model,
+                data=data,
+                objective=orders.objective(slo),
+                place=orders.Place(out, publish, source, endpoint, secret),
+                work=work or out.with_name(f"{out.name}.work"),
+                framework=framework,
+                metric=metric,
+                max_drop=orders.drop(max_drop),
+                confidence=confidence,
+                optimisations=tuple(x.strip() for x in optimise.split(",") if x.strip()),
+                calibration=calibration,
+                triton=triton,
+                quick=quick,
+                licence=licence,
+                source=code,
+            )
+        _run(order)
+
+
+def _run(order: "Order") -> None:
+    from tidegate.preparation import pipeline
+
+    with _progress(len(pipeline.STAGES)) as teller:
+        report = pipeline.prepare(order, teller)
+    for one in report["candidates"]:
+        typer.echo(
+            f"{one['name']}: {one['verdict']}" + (f"; {one['speed']}" if one["speed"] else "")
+        )
+    typer.echo(report["summary"])
+    folder = order.place.folder
+    typer.echo(f"report: {folder / 'report.html'}")
+    if not order.place.store:
+        typer.echo(f"put {folder / 'model'} to {report['published']['uri']}, then")
+    typer.echo(f"kubectl apply -f {folder / 'manifests'}")
+
+
+def _name(name: str, model: Path) -> str:
+    from tidegate.cli.starting import deployment_name
+
+    found = deployment_name(name or model.stem)
+    if name and found != name:
+        raise Trouble(f"{name} cannot be a ModelDeployment's name", "small letters, digits, dashes")
+    return found
+
+
+def _again(report: Path, out: Path | None) -> "Order":
+    import json
+    from dataclasses import replace
+
+    from tidegate.preparation import lineage
+    from tidegate.preparation.order import Order
+
+    try:
+        document = json.loads(report.read_text())
+        order = Order.of(document["order"])
+        was = document["lineage"]["model"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Trouble(f"{report} cannot be read: {error}", "name a report.json") from None
+    if not order.model.exists() or lineage.digest(order.model) != was:
+        raise Trouble(
+            f"{order.model} is not the model that {report} tells of",
+            "run it from the folder of the first run, with the same file",
+        )
+    if out is not None:
+        place = replace(order.place, folder=out)
+        order = replace(order, place=place, work=out.with_name(f"{out.name}.work"))
+    return order
+
+
+@contextmanager
+def _told() -> "Iterator[None]":
+    """What is wrong, in one line; what is not installed, with how to."""
+    try:
+        from tidegate.preparation.errors import PreparationError
+    except ModuleNotFoundError as error:
+        raise Trouble(f"{error.name} is not installed", EXTRA) from None
+    try:
+        yield
+    except PreparationError as error:
+        raise Trouble(str(error)) from None
+    except ModuleNotFoundError as error:
+        top = (error.name or "").split(".")[0]
+        extra = EXTRA.replace("]", ",preparation-frameworks]") if top in BIG else EXTRA
+        raise Trouble(f"{error.name} is not installed", extra) from None
+
+
+class _Lines:
+    """Progress for a file or a pipe: a line each."""
+
+    def stage(self, name: str) -> None:
+        typer.echo(f"== {name}", err=True)
+
+    def detail(self, text: str) -> None:
+        typer.echo(f"   {text}", err=True)
+
+
+@contextmanager
+def _progress(stages: int) -> "Iterator[_Lines]":
+    """Bars on a terminal, lines elsewhere; on stderr."""
+    import sys
+
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.fields[stage]:9}"),
+        BarColumn(bar_width=20),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[detail]}", markup=False),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        task = bars.add_task("", total=stages, stage="", detail="", start=True)
+
+        class Bars(_Lines):
+            def __init__(self) -> None:
+                self._begun = 0
+
+            def stage(self, name: str) -> None:
+                bars.update(task, completed=self._begun, stage=name, detail="")
+                self._begun += 1
+
+            def detail(self, text: str) -> None:
+                bars.update(task, detail=text)
+
+        yield Bars()
+        bars.update(task, completed=stages, stage="done", detail="")

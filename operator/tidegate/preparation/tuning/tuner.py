@@ -1,0 +1,176 @@
+"""One candidate tuned, so that a run that was cut off goes on where it was.
+
+Each probe and each stretch is kept as soon as it is known. The search is the same each time, so it
+finds its own earlier measurements again.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from tidegate.golden import GoldenRequest
+from tidegate.preparation.candidate import Candidate
+from tidegate.preparation.state import State
+from tidegate.preparation.tuning.grid import Grid, Setting, Workers
+from tidegate.preparation.tuning.learning import Learned, latency_ms
+from tidegate.preparation.tuning.measuring import Bench
+from tidegate.preparation.tuning.picture import Point
+from tidegate.preparation.tuning.repository import Backend, batches
+from tidegate.preparation.tuning.search import (
+    MOST_MEASURED,
+    MOST_RUNS,
+    Objective,
+    Stretch,
+    Tuned,
+    tune,
+)
+
+SHARES: Final = (0.25, 0.5, 0.75)
+"""Of the highest rate: where the curve of the setting that is taken is measured besides."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured.
+
+    Attributes:
+        seconds: of a stretch.
+        most_measured: settings.
+        most_runs: stretches of each.
+        quick: a smaller grid.
+    """
+
+    seconds: float = 5.0
+    most_measured: int = MOST_MEASURED
+    most_runs: int = MOST_RUNS
+    quick: bool = False
+
+
+QUICK: Final = Effort(seconds=1.0, most_measured=1, most_runs=4, quick=True)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is tuned, with what.
+
+    Attributes:
+        candidate: the one.
+        digest: of its files.
+        model: Triton's name for it.
+        backend: what runs it.
+        triton: what starts Triton.
+        objective: what is to hold.
+        requests: that are sent.
+        cores: that serve.
+        effort: how much is measured.
+        facts: what else a measurement depends on: the machine, the versions.
+    """
+
+    candidate: Candidate
+    digest: str
+    model: str
+    backend: Backend
+    triton: str
+    objective: Objective
+    requests: Sequence[GoldenRequest]
+    cores: int
+    effort: Effort
+    facts: Mapping[str, Any]
+
+    def grid(self) -> Grid:
+        """What is searched."""
+        return Grid.of(
+            cores=self.cores,
+            target_ms=self.objective.target_ms,
+            batches=batches(self.candidate),
+            quick=self.effort.quick,
+        )
+
+    def known_by(self) -> dict[str, Any]:
+        """All that a measurement depends on besides its setting and rate."""
+        return {
+            "candidate": self.digest,
+            "backend": self.backend.value,
+            "triton": self.triton,
+            "objective": asdict(self.objective),
+            "seconds": self.effort.seconds,
+            **self.facts,
+        }
+
+
+@dataclass(frozen=True)
+class Result:
+    """A tuned candidate.
+
+    Attributes:
+        tuned: what the search came to.
+        curve: stretches of the setting that was taken, by rate; empty if none holds.
+        modelled: the objective's quantile by the capacity model, by rate.
+    """
+
+    tuned: Tuned
+    curve: tuple[Stretch, ...]
+    modelled: tuple[Point, ...]
+
+
+def tuned(job: Job, state: State, tell: Callable[[str], None]) -> Result:
+    """Search the grid of one candidate, then measure the curve of the setting that is taken.
+
+    Raises:
+        tidegate.preparation.errors.PreparationError: Triton does not start, or refuses.
+    """
+    known_by = job.known_by()
+    with Bench(
+        job.candidate,
+        job.model,
+        job.backend,
+        job.triton,
+        job.objective,
+        job.requests,
+        job.effort.seconds,
+    ) as bench:
+
+        def probe(workers: Workers, largest: int) -> Learned:
+            parts = {**known_by, "workers": asdict(workers), "largest": largest}
+            found = state.recall("probe", parts, lambda: asdict(bench.probe(workers, largest)))
+            return Learned(**found)
+
+        def measure(setting: Setting, rate_per_s: float) -> Stretch:
+            rate_per_s = float(f"{rate_per_s:.4g}")
+            parts = {**known_by, "setting": asdict(setting), "rate": rate_per_s}
+            tell(f"{setting}: {rate_per_s:g} requests a second")
+            found = state.recall(
+                "stretch", parts, lambda: asdict(bench.measure(setting, rate_per_s))
+            )
+            return Stretch(**found)
+
+        effort = job.effort
+        found = tune(
+            job.grid(),
+            job.objective,
+            probe,
+            measure,
+            most_measured=effort.most_measured,
+            most_runs=effort.most_runs,
+            tell=tell,
+        )
+        if found.best is None:
+            return Result(found, (), ())
+        best = found.best
+        shares = SHARES[1:2] if effort.quick else SHARES
+        curve = [*best.stretches, *(measure(best.setting, s * best.rate_per_s) for s in shares)]
+    return Result(found, tuple(sorted(curve, key=lambda s: s.rate_per_s)), _modelled(found))
+
+
+def _modelled(found: Tuned) -> tuple[Point, ...]:
+    if found.best is None or found.best.setting.workers not in found.learned:
+        return ()
+    setting, learned = found.best.setting, found.learned[found.best.setting.workers]
+    throughput = 1000 * learned.pod(setting, found.objective.quantile, 1.0).throughput
+    most = min(0.95 * throughput, 1.1 * found.best.rate_per_s)
+    rates = [most * (i + 1) / 12 for i in range(12)]
+    points = [
+        (rate, latency_ms(learned, setting, rate, found.objective.quantile)) for rate in rates
+    ]
+    return tuple(p for p in points if math.isfinite(p[1]))

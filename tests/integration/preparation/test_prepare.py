@@ -1,0 +1,193 @@
+"""`tidegate prepare`, from a scikit-learn classifier to a published folder, on a real Triton."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+import yaml
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from typer.testing import CliRunner
+
+from e2e.native.program import triton_program
+from tidegate import golden
+from tidegate.api.spec import parse
+from tidegate.cli import starting
+from tidegate.cli.main import app
+from tidegate.preparation import pipeline
+from tidegate.preparation.errors import PreparationError
+from tidegate.preparation.order import Order, Place
+from tidegate.preparation.tuning.search import Objective
+from tidegate.preparation.tuning.serving import TritonError
+
+pytestmark = pytest.mark.integration
+
+
+class Silent:
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def stage(self, name: str) -> None:
+        self.told.append(name)
+
+    def detail(self, text: str) -> None:
+        self.told.append(text)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = tmp_path_factory.mktemp("digits")
+    samples, labels = load_digits(return_X_y=True)
+    samples = samples.astype(np.float32)
+    model = LogisticRegression(max_iter=300).fit(samples[:800], labels[:800])
+    joblib.dump(model, found / "digits.joblib")
+    np.savez(found / "digits.npz", input=samples[800:], label=labels[800:])
+    np.savez(found / "few.npz", input=samples[800:830], label=labels[800:830])
+    np.savez(found / "bare.npz", input=samples[800:])
+    np.savez(found / "narrow.npz", input=samples[800:, :10], label=labels[800:])
+    triton_program(found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def order(folder: Path) -> Order:
+    return Order(
+        name="digits",
+        model=folder / "digits.joblib",
+        data=folder / "digits.npz",
+        objective=Objective(0.95, 200.0),
+        place=Place(folder / "out"),
+        work=folder / "work",
+        framework="sklearn",
+        max_drop=0.02,
+        triton=str(folder / "tritonserver"),
+        quick=True,
+        licence="Apache-2.0",
+    )
+
+
+@pytest.fixture(scope="module")
+def report(order: Order) -> dict[str, Any]:
+    return pipeline.prepare(order, Silent())
+
+
+def test_what_is_published_is_what_was_tuned(order: Order, report: dict[str, Any]) -> None:
+    out = order.place.folder
+    files = sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file())
+    model = ["config.pbtxt", "1/model.onnx", "1/model.py"]
+    assert set(files) - {"curve.png"} == {
+        *(f"model/digits/{name}" for name in model),
+        "manifests/golden.yaml",
+        "manifests/modeldeployment.yaml",
+        "report.html",
+        "report.json",
+    }
+    found = starting.look(out / "model", "digits")
+    assert report["published"]["sha256"] == found.sha256
+    taken = report["tuning"]["taken"]
+    assert f"max_batch_size: {taken['setting']['batch']}" in found.config
+    assert taken["ratePerSecond"] > 0
+    assert taken["cpuSecondsPerMillion"] > 0
+    assert any(s["rate_per_s"] == taken["ratePerSecond"] for s in report["tuning"]["curve"])
+
+    (manifest,) = yaml.safe_load_all((out / "manifests/modeldeployment.yaml").read_text())
+    spec = parse(manifest["spec"])
+    assert spec.model.source.sha256 == found.sha256
+    assert spec.golden_requests is not None
+    (recorded,) = yaml.safe_load_all((out / "manifests/golden.yaml").read_text())
+    assert len(golden.parse(recorded)) == 8
+
+
+def test_the_report_tells_where_it_comes_from(order: Order, report: dict[str, Any]) -> None:
+    assert json.loads((order.place.folder / "report.json").read_text()) == report
+    lineage = report["lineage"]
+    for name in ("model", "data", "preparation code"):
+        assert re.fullmatch(r"sha256:[0-9a-f]{64}", lineage[name])
+    assert lineage["licence"] == "Apache-2.0"
+    assert lineage["versions"]["onnxruntime"]
+    names = {one["name"]: one for one in report["candidates"]}
+    assert set(names) == {"fp32", "int8-dynamic"}
+    assert sum(one["taken"] for one in report["candidates"]) == 1
+    assert "accuracy" in names["int8-dynamic"]["verdict"]
+    assert report["tuning"]["backend"] == "python"
+    assert "Python backend" in report["tuning"]["sentence"]
+    html = (order.place.folder / "report.html").read_text()
+    assert "int8-dynamic" in html
+    assert "http://" not in html
+    assert "https://" not in html
+
+
+def test_a_second_run_measures_nothing_again(order: Order, report: dict[str, Any]) -> None:
+    state = (order.work / "state.json").read_bytes()
+    again = pipeline.prepare(order, Silent())
+    assert (order.work / "state.json").read_bytes() == state
+    assert again["published"] == report["published"]
+    assert again["tuning"]["taken"] == report["tuning"]["taken"]
+
+
+def test_a_refused_candidate_stays_in_the_report(order: Order, report: dict[str, Any]) -> None:
+    """A drop that is too small for the samples there are."""
+    found = Silent()
+    tried = replace(order, max_drop=0.0005, place=Place(order.place.folder.with_name("strict")))
+    strict = pipeline.prepare(tried, found)
+    names = {one["name"]: one for one in strict["candidates"]}
+    assert not names["int8-dynamic"]["accepted"]
+    assert re.search(r"too few samples.* would show it|refused", names["int8-dynamic"]["verdict"])
+    assert names["int8-dynamic"]["held"] is None, "what is refused is not tuned"
+    assert names["fp32"]["taken"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model": "nothing.joblib"}, "nothing.joblib does not exist"),
+        ({"data": "nothing.npz"}, "nothing.npz cannot be read"),
+        ({"data": "bare.npz"}, "no labels"),
+        ({"data": "narrow.npz"}, "10"),
+        ({"framework": "pmml"}, "pmml"),
+        ({"optimisations": ("magic",)}, "no optimisation magic: there are graph"),
+        ({"metric": "metric.py:raises"}, "raised ZeroDivisionError"),
+        ({"metric": "beauty"}, "accuracy, f1, rmse"),
+        ({"triton": "no-such-triton"}, "not on this machine"),
+    ],
+)
+def test_bad_input_gets_one_clear_line(
+    order: Order, folder: Path, changes: dict[str, Any], said: str
+) -> None:
+    (folder / "metric.py").write_text("def raises(labels, outputs):\n    return 1 / 0\n")
+    for name in ("model", "data"):
+        if name in changes:
+            changes[name] = folder / changes[name]
+    if str(changes.get("metric", "")).startswith("metric.py"):
+        changes["metric"] = f"{folder}/{changes['metric']}"
+    place = Place(folder / "never")
+    with pytest.raises(PreparationError, match=re.escape(said)) as raised:
+        pipeline.prepare(replace(order, place=place, **changes), Silent())
+    assert "\n" not in str(raised.value)
+    assert not place.folder.exists(), "nothing is published half"
+
+
+def test_a_server_that_does_not_start_is_told_by_its_own_words(order: Order, folder: Path) -> None:
+    program = folder / "broken"
+    program.write_text("#!/bin/sh\necho the library libsomething.so is missing >&2\nexit 1\n")
+    program.chmod(0o755)
+    changed = replace(order, triton=str(program), place=Place(folder / "never"))
+    with pytest.raises(TritonError, match=r"libsomething\.so is missing"):
+        pipeline.prepare(changed, Silent())
+    assert not (folder / "never").exists()
+
+
+def test_the_command(order: Order, folder: Path, report: dict[str, Any]) -> None:
+    """With the options of the first run, so nothing is measured again."""
+    said = ["--name", "digits", "--model", str(order.model), "--data", str(order.data)]
+    said += ["--slo", "p95=200ms", "--max-drop", "2%", "--framework", "sklearn", "--quick"]
+    said += ["--triton", order.triton, "--work", str(order.work), "--licence", "Apache-2.0"]
+    found = CliRunner().invoke(app, ["prepare", *said, "--out", str(folder / "second")])
+    assert found.exit_code == 0, found.output
+    assert report["summary"] in found.output
+    assert f"kubectl apply -f {folder / 'second' / 'manifests'}" in found.output
