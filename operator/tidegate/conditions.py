@@ -140,6 +140,8 @@ def _metrics(
 ) -> Verdict:
     if course.hold == "MetricsUnavailable":
         return Verdict("MetricsAvailable", "False", "MetricsUnavailable", course.message)
+    if course.hold == "Unsupported":
+        return Verdict("MetricsAvailable", "False", "Unsupported", course.message)
     if record.phase in MEASURED and measured is not None and measured.read_at is not None:
         return Verdict("MetricsAvailable", "True", "Measured")
     if decision is None:

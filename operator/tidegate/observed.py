@@ -69,6 +69,8 @@ class Measured:
         canary_arrivals: client requests that reached the canary since `since`.
         stable_arrivals: the same for stable.
         mirrored: copies that reached the canary since the rollout began.
+        streams: streams that clients opened to the pods of both, as far as these remember.
+        requests: requests that they sent one by one, copies included, to the same pods.
         since: of the `Measure`.
         arrivals_per_s: client requests a second, both revisions together; None: unknown yet.
         in_flight_per_pod: mean requests in flight in one stable pod; None: unknown yet.
@@ -86,6 +88,8 @@ class Measured:
     canary_arrivals: int = 0
     stable_arrivals: int = 0
     mirrored: int = 0
+    streams: int = 0
+    requests: int = 0
     arrivals_per_s: float | None = None
     in_flight_per_pod: float | None = None
     state: str = ""

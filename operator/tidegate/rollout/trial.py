@@ -188,7 +188,7 @@ def _mirroring(s: Situation) -> Course:
         if left_s <= 0 and not required:
             return to_step(s, 0)
         return _unavailable(s)
-    held = _judged(s)
+    held = _unsupported(measured, s) or _judged(s)
     if held is not None:
         return held
     seen = measured.mirrored
@@ -265,6 +265,9 @@ def _step(s: Situation) -> Course:
     measured = s.measured
     if measured is None or _stale(measured, s.now):
         return _inconclusive(s, "its counters cannot be read") or _unavailable(s)
+    unsupported = _unsupported(measured, s)
+    if unsupported is not None:
+        return unsupported
     held = _judged(s)
     if held is not None:
         return _inconclusive(s, held.message) or held
@@ -353,6 +356,23 @@ def _baking(s: Situation) -> Course:
 
 
 # Holds.
+
+
+def _unsupported(measured: Measured, s: Situation) -> Course | None:
+    """What cannot be judged is not judged: a stream is many requests, whose answers nobody counts.
+
+    What speaks against a canary (requests one by one that fail, golden answers, crashes) is heard
+    before this; only going on by itself is not for it.
+    """
+    if measured.streams <= measured.requests:
+        return None
+    return hold(
+        s,
+        "Unsupported",
+        f"clients opened {measured.streams} streams and sent {measured.requests} requests one by "
+        "one; what is answered inside a stream is not counted, so there is no evidence to go on "
+        "by. Judge it by other means, and promote or skip the step by hand",
+    )
 
 
 def _judged(s: Situation, *, promoted: bool = False) -> Course | None:

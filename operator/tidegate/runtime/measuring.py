@@ -45,12 +45,12 @@ T = TypeVar("T")
 READ_TIMEOUT_S: Final = 1.0
 READS_AT_ONCE: Final = 128
 """Over all ModelDeployments."""
-# Only what is evidence, and only what was ever used: a fifth of the page.
+# Only what is evidence or says that there is none, and was ever used: a fifth of the page.
 PAGE: Final = (
     f"{SIDECAR_METRICS_PATH}?usedonly&filter="
     r"^(cluster\.(client|mirrored)_(http|grpc)\."
     r"(upstream_rq_([0-9]%2B|total|active|active_overflow|time|pending_(active|failure_eject))"
-    r"|grpc\..*\.[0-9]%2B)|server\.uptime)$"
+    r"|grpc\..*\.[0-9]%2B)|cluster\.streaming_(http|grpc)\.upstream_rq_total|server\.uptime)$"
 )
 FAST_S: Final = 0.25
 """Between two looks while the canary is under suspicion."""
@@ -194,6 +194,7 @@ class _Live:
         dumped_at: when the evidence was last written down.
         silent: pods of the canary have not been read for long.
         problems: by UID, why a pod was not read at the last look.
+        started: by UID, streams and single requests since the pod's sidecar started.
         looked_at: when the last look was taken in.
         first_bad_at: when the canary was not yet seen to fail or to be slow; None: it never was.
     """
@@ -217,6 +218,7 @@ class _Live:
     dumped_at: float = 0.0
     silent: bool = False
     problems: dict[str, str] = field(default_factory=dict)
+    started: dict[str, tuple[int, int]] = field(default_factory=dict)
     looked_at: float | None = None
     first_bad_at: float | None = None
 
@@ -233,6 +235,7 @@ class _Signal(NamedTuple):
     silent: bool
     carries: float
     mirrored: int
+    streaming: bool
 
 
 class Measurer:
@@ -419,6 +422,11 @@ class Measurer:
         missing = [p for p in unread if p.revision == measure.canary]
         if canary and not missing:
             live.all_read_at = now
+        for reading in readings:
+            live.started[reading.pod] = (
+                _started(reading, TrafficClass.STREAMING),
+                _started(reading, TrafficClass.CLIENT, TrafficClass.MIRRORED),
+            )
         before = live.measured
         live.measured = Measured(
             stable=measure.stable,
@@ -432,6 +440,8 @@ class Measurer:
             canary_arrivals=(before.canary_arrivals if before else 0) + block.canary_arrivals,
             stable_arrivals=(before.stable_arrivals if before else 0) + block.stable_arrivals,
             mirrored=(before.mirrored if before else 0) + block.mirrored,
+            streams=sum(streams for streams, _ in live.started.values()),
+            requests=sum(requests for _, requests in live.started.values()),
             arrivals_per_s=_arrivals_per_s(live, block, first=before is None),
             in_flight_per_pod=_in_flight_per_pod(live, block, readings),
             state=before.state if before else "",
@@ -478,6 +488,7 @@ class Measurer:
             silent=live.silent,
             carries=carries,
             mirrored=mirrored,
+            streaming=measured.streams > measured.requests,
         )
         if signal == told:
             return False
@@ -559,6 +570,10 @@ def _in_flight_per_pod(live: _Live, block: Block, readings: Iterable[Reading]) -
     if stable:
         _keep(live.loads, (block.seconds, sum(stable) / len(stable)))
     return sum(n for _, n in live.loads) / len(live.loads) if live.loads else None
+
+
+def _started(reading: Reading, *classes: TrafficClass) -> int:
+    return sum(reading.classes.get(c, NO_COUNTS).started for c in classes)
 
 
 def _keep(looks: "deque[tuple[float, T]]", newest: "tuple[float, T]") -> None:

@@ -23,6 +23,7 @@ MENDS: Final = {
     "accept it with tidegate promote {name}",
     "WeightNotObserved": "look at the gateway: it does not send the share that is asked for "
     "(kubectl get httproute {name} -o yaml, status.parents)",
+    "Unsupported": "streams are not judged: judge it by other means, tidegate promote {name}",
     "WaitingForGates": "whoever sets the conditions {gates} has the say",
     "WaitingForRoute": "look at the gateway: it has not taken the route up "
     "(kubectl get httproute {name} -o yaml, status.parents)",

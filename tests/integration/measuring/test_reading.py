@@ -92,6 +92,23 @@ async def send(
         await asyncio.to_thread(functools.partial(call, url, knob(outcome), **options))  # type: ignore[arg-type]
 
 
+async def test_a_stream_is_seen_and_its_requests_are_no_evidence(
+    running: Pod, reader: Reader
+) -> None:
+    before = await reader.quiet()
+    with tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{running.ports.serving}") as client:
+        answers: list[object] = []
+        client.start_stream(lambda result, error: answers.append(error or result))
+        for _ in range(3):
+            client.async_stream_infer("knob", knob_inputs())
+        client.stop_stream()
+    after = await reader.quiet()
+    assert len(answers) == 3
+    streaming = TrafficClass.STREAMING
+    assert of(after, streaming).started - of(before, streaming).started == 1
+    assert added(of(after), of(before)) == (0, 0, 0, 0, 0)
+
+
 async def test_http_by_outcome(running: Pod, reader: Reader) -> None:
     before = of(await reader.quiet())
     await send(running, OK, 7)

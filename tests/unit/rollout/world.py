@@ -116,6 +116,7 @@ class World:
     in_flight_per_stable: float = 0.3
     stable_failing: bool = False
     metrics_down: bool = False
+    streams: int = 0
     route_accepted: bool = True
     mirrors: bool = True
     golden_wrong: set[str] = field(default_factory=set)
@@ -263,6 +264,8 @@ class World:
             canary_arrivals=int(arrivals[1]),
             stable_arrivals=int(arrivals[0]),
             mirrored=requests,
+            streams=self.streams,
+            requests=requests,
             arrivals_per_s=self.rps,
             in_flight_per_pod=self.in_flight_per_stable,
             state=str(exact),

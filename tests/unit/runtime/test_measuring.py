@@ -248,6 +248,27 @@ async def test_what_is_said_of_a_rollout(world: World) -> None:
     assert len(measured.state) <= 4096
 
 
+async def test_streams_are_told_of_and_are_no_evidence(world: World) -> None:
+    world.pods.served("s", 20)
+    world.pods.of("s", "streaming_grpc").by_status[200] = 20
+    world.measurer.want(KEY, MEASURE, BOTH)
+    first = await world.look()
+    assert first is not None
+    assert (first.streams, first.requests) == (20, 20)
+    assert world.woken()
+    world.pods.served("c", 1, code=500, name="streaming_http")
+    world.pods.served("c", 2, name="mirrored_http")
+    world.pods.unreachable.add("s")  # what it said stays known
+    measured = await world.look()
+    assert measured is not None
+    assert (measured.streams, measured.requests) == (21, 22)
+    assert measured.judgement.requests == 2
+    world.woken()
+    world.pods.served("c", 9, name="streaming_http")
+    await world.look()
+    assert world.woken()
+
+
 async def test_a_bad_canary_is_found_and_told_at_once(world: World) -> None:
     world.measurer.want(KEY, MEASURE, BOTH)
     await world.look()
