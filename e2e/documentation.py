@@ -18,8 +18,8 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 DOCS: Final = "docs"
 BESIDE: Final = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
 """Pages in the repository's root that belong to the documentation."""
-SHOWN: Final = frozenset({"", ".go", ".json", ".md", ".py", ".txt", ".yaml", ".yml"})
-"""Endings of what a page is made of; anything else, such as a picture, is left as it is."""
+PICTURES: Final = frozenset({".png", ".svg"})
+"""Endings of what is no text, and is left as it is."""
 
 _FENCE: Final = re.compile(r"^(`{3,}).*?^\1$", re.DOTALL | re.MULTILINE)
 _LINK: Final = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s#]+)")
@@ -90,7 +90,7 @@ def targets(page: str, text: str) -> Iterator[Path]:
     """What the links of a page lead to, where it exists and can be shown."""
     for link in _LINK.findall(_FENCE.sub("", text)):
         path = Path(posixpath.normpath((origin(page).parent / link).as_posix()))
-        if (ROOT / path).exists() and path.suffix in SHOWN:
+        if (ROOT / path).exists() and path.suffix not in PICTURES:
             yield path
 
 
@@ -115,14 +115,16 @@ def place(path: Path) -> str:
         return index.as_posix() if (ROOT / path / "README.md").exists() else f"{name}.md"
     if name.suffix == ".md":
         return name.as_posix()
-    return name.with_suffix(".md").as_posix() if inside else f"repository/{name}.md"
+    if inside:  # the file itself keeps its own name on the site
+        return name.with_name(f"{name.stem}-{name.suffix.lstrip('.') or 'file'}.md").as_posix()
+    return f"repository/{name}.md"
 
 
 def shown(path: Path) -> str:
     """A page with the text of a file, or of all files of a folder."""
     whole = ROOT / path
     if whole.is_dir():
-        inside = sorted(p for p in whole.rglob("*") if p.suffix in SHOWN and p.is_file())
+        inside = sorted(p for p in whole.rglob("*") if p.suffix not in PICTURES and p.is_file())
         blocks = [f"## {p.relative_to(whole)}\n\n{fenced(p)}" for p in inside]
         return "\n".join([f"# {path.name}\n", *blocks])
     # Sources would drown what the search is for.
@@ -132,5 +134,7 @@ def shown(path: Path) -> str:
 
 def fenced(path: Path) -> str:
     """A file's text as a block of code."""
-    language = {".py": "python", ".yml": "yaml", "": "text"}.get(path.suffix, path.suffix.lstrip("."))
+    language = {".py": "python", ".yml": "yaml", "": "text"}.get(
+        path.suffix, path.suffix.lstrip(".")
+    )
     return f"````{language}\n{path.read_text(encoding='utf-8').rstrip()}\n````\n"

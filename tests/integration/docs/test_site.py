@@ -24,7 +24,7 @@ LOOKED_AT = (
     ("concepts/", "desktop", "dark"),
     ("guide/getting-started/", "phone", "light"),
     ("operations/troubleshooting/", "desktop", "light"),
-    ("examples/full/", "phone", "dark"),
+    ("examples/full-yaml/", "phone", "dark"),
     ("reference/events/", "phone", "light"),
 )
 

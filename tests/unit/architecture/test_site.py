@@ -34,7 +34,7 @@ def test_every_page_is_in_the_navigation_once() -> None:
     ("page", "link", "becomes"),
     [
         ("index.md", "guide/install.md", "guide/install.md"),
-        ("guide/golden-requests.md", "../examples/golden.yaml", "../examples/golden.md"),
+        ("guide/golden-requests.md", "../examples/golden.yaml", "../examples/golden-yaml.md"),
         ("guide/gitops.md", "../examples/gitops", "../examples/gitops.md"),
         ("reference/modeldeployment.md", "../examples", "../examples/README.md"),
         ("operations/security.md", "../../SECURITY.md", "../SECURITY.md"),
@@ -50,6 +50,10 @@ def test_every_page_is_in_the_navigation_once() -> None:
 )
 def test_a_link_leads_to_the_page_that_shows_it(page: str, link: str, becomes: str) -> None:
     assert documentation.led(page, link) == becomes
+
+
+def test_a_file_without_an_ending_has_a_page_beside_it() -> None:
+    assert documentation.place(Path("docs/examples/gitops/Made")) == "examples/gitops/Made-file.md"
 
 
 def test_a_folder_becomes_a_page_of_its_files() -> None:
