@@ -53,8 +53,8 @@ cluster-status: venv ## say what runs
 images: venv ## build what changed and put it into the node
 	@$(PY) -m e2e.cluster images
 
-demo: venv ## a cluster, the chart, one manifest, real answers about real files
-	@$(PY) -m e2e.demo
+demo: venv ## a cluster, the chart, a model, and two minutes of rollouts; DEMO=--quick: less
+	@PYTHONPATH=operator $(PY) -m e2e.demo $(DEMO)
 
 bench: venv ## the measurements of docs/benchmarks.md, on the running cluster: about 30 minutes
 	@$(PY) -m e2e.suite cluster

@@ -1,204 +1,85 @@
-"""``make demo``: a cluster, the chart, one manifest, real answers about real files.
+"""``make demo``: a cluster, the chart, a model that serves, and a story of two minutes about it.
+
+v1 serves; v2 goes live by evidence; a bad v3 is caught in the mirror; a bad v4 is rolled back; load
+rises and replicas follow. Each number that is shown was counted by the client or read from status.
+It ends with status 1 and says what differed if the story does not go as told.
 
 On the embedded cluster by default. With ``CLUSTER=current`` it uses the reader's own kubeconfig:
-nothing is installed there but a namespace with an S3 server, the model and its ModelDeployment;
-the chart and the images must be there already (``make cluster`` says how).
+nothing is installed there but a namespace with two models; the chart and the images must be there
+already (``make cluster`` says how). ``TIDEGATE_DEMO_S3`` names an S3 server that this machine and
+the pods reach, ``TIDEGATE_DEMO_GATEWAY`` (``namespace/name``) a Gateway that this machine reaches;
+without the latter only act 1 is played. ``TIDEGATE_DEMO_GPUS``: of each pod, 1 by default.
 """
 
+import argparse
 import os
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
-from e2e.cluster import addons, images, lifecycle, node_images, paths
+from rich.console import Console
+from rich.rule import Rule
+from rich.text import Text
+
+from e2e.cluster import addons, images, lifecycle, node_images
 from e2e.cluster.__main__ import FAILURES
-from e2e.cluster.kube import KubeClient, Object
+from e2e.cluster.kube import KubeClient
 from e2e.cluster.progress import Progress
 from e2e.cluster.settings import Settings
-from e2e.demo import client as clients
-from e2e.demo.upload import upload
-from e2e.models.magika import build as magika
+from e2e.demo.acts import Played, Player
+from e2e.demo.place import NAME, NAMESPACE, SLEEPER, DemoFailed, Place
+from e2e.demo.screen import WIDTH, Screen, record
+from e2e.demo.story import ACTS, Act, chosen
+from tidegate import view
+from tidegate.cli import render
 
-NAMESPACE = "tidegate-demo"
-NAME = "magika"
-SERVICE_PORT = 8000
-READY_SECONDS = 180.0
-FILES = (
-    *("README.md", "Makefile", "pyproject.toml", "LICENSE", "operator/Dockerfile"),
-    *("operator/tidegate/plan.py", "crds/modeldeployments.yaml"),
-    *("helm/tidegate/values.schema.json", "e2e/cluster/go/deviceplugin/main.go"),
-    *("e2e/cluster/go/kubernetes/go.sum", "docs/images/data-path.svg"),
+NO_GATEWAY = (
+    "Acts 2 to 5 are left out: they need a Gateway that this machine reaches, for weights, the "
+    "mirror and the client that counts. TIDEGATE_DEMO_GATEWAY=NAMESPACE/NAME names one."
 )
-"""Files of this repository, of many types."""
-
-
-class DemoFailed(RuntimeError):
-    """The demo cannot go on; the message holds what was seen and what to do."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the demo runs.
-
-    Attributes:
-        client: the cluster's API server.
-        s3_endpoint: the S3 server, from the pods and from here alike.
-        settings: of the embedded cluster.
-    """
-
-    client: KubeClient
-    s3_endpoint: str
-    settings: Settings
-
-
-def manifest(uri: str, endpoint: str, *, gpus: int = 1) -> Object:
-    """The ModelDeployment of the demo."""
-    return {
-        "apiVersion": "tidegate.dev/v1alpha1",
-        "kind": "ModelDeployment",
-        "metadata": {"name": NAME, "namespace": NAMESPACE},
-        "spec": {
-            "model": {"source": {"uri": uri, "endpoint": endpoint, "secretName": "s3"}},
-            "runtime": {
-                "gpu": {"count": gpus},
-                "resources": {"cpu": "200m", "memory": "1Gi"},
-            },
-            "slo": {
-                "latency": {"quantile": "0.99", "target": "100ms"},
-                "maxErrorRate": "1%",
-            },
-        },
-    }
-
-
-def prepare(place: Place) -> None:
-    """A namespace that enforces Pod Security ``restricted``, and the S3 credentials in it."""
-    place.client.apply_all(
-        [
-            {
-                "apiVersion": "v1",
-                "kind": "Namespace",
-                "metadata": {
-                    "name": NAMESPACE,
-                    "labels": {
-                        "pod-security.kubernetes.io/enforce": "restricted",
-                        "pod-security.kubernetes.io/enforce-version": "latest",
-                    },
-                },
-            },
-            {
-                "apiVersion": "v1",
-                "kind": "Secret",
-                "metadata": {"name": "s3", "namespace": NAMESPACE},
-                "stringData": {
-                    "AWS_ACCESS_KEY_ID": place.settings.s3_access_key,
-                    "AWS_SECRET_ACCESS_KEY": place.settings.s3_secret_key,
-                },
-            },
-        ]
-    )
-
-
-def await_ready(
-    client: KubeClient, progress: Progress, *, timeout_seconds: float = READY_SECONDS
-) -> Object:
-    """Wait until the ModelDeployment is Ready, saying each new reason on the way.
-
-    Raises:
-        DemoFailed: with the last reason.
-    """
-    deadline = time.monotonic() + timeout_seconds
-    said = ""
-    while time.monotonic() < deadline:
-        found = client.get("tidegate.dev/v1alpha1", "ModelDeployment", NAME, NAMESPACE) or {}
-        for condition in (found.get("status") or {}).get("conditions") or ():
-            if condition["type"] != "Ready":
-                continue
-            current = condition.get("observedGeneration") == found["metadata"]["generation"]
-            if condition["status"] == "True" and current:
-                return found
-            text = f"{condition['reason']}: {condition['message']}"
-            if text != said:
-                progress.say(f"  {text}")
-                said = text
-        time.sleep(0.2)
-    silence = "it has no status; is the operator running? kubectl -n tidegate-system get pods"
-    raise DemoFailed(f"{NAME} is not Ready after {timeout_seconds:.0f} s: {said or silence}")
 
 
 @contextmanager
-def address(place: Place, *, embedded: bool) -> Iterator[str]:
-    """``host:port`` of the model's Service: its ClusterIP, or a port forward to it."""
-    if embedded:
-        service = place.client.get("v1", "Service", NAME, NAMESPACE) or {}
-        yield f"{service['spec']['clusterIP']}:{SERVICE_PORT}"
-        return
-    command = ["kubectl", "-n", NAMESPACE, "port-forward", f"svc/{NAME}", f":{SERVICE_PORT}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as forward:
-        try:
-            line = forward.stdout.readline() if forward.stdout else ""
-            if "->" not in line:
-                raise DemoFailed(f"{' '.join(command)} did not start: {line!r}")
-            yield line.split()[2]
-        finally:
-            forward.terminate()
-
-
-def ask(at: str, progress: Progress) -> None:
-    """Send the repository's files over both protocols and print what comes back."""
-    files = [paths.REPOSITORY / name for name in FILES]
-    with progress.step(f"asking about {len(files)} files of this repository at {at}"):
-        answers = {name: call(at, files) for name, call in clients.PROTOCOLS.items()}
-    shown = {
-        name: [
-            clients.Answer(
-                Path(a.file).relative_to(paths.REPOSITORY), a.label, a.score, a.milliseconds
-            )
-            for a in found
-        ]
-        for name, found in answers.items()
-    }
-    print(f"\n{clients.table(shown)}\n", flush=True)
-
-
-def tell_what_there_is(place: Place, found: Object, kubeconfig: Path | None) -> None:
-    """The resource as kubectl prints it, and where to look next."""
-    env = dict(os.environ) if kubeconfig is None else os.environ | {"KUBECONFIG": str(kubeconfig)}
-    done = subprocess.run(
-        ["kubectl", "-n", NAMESPACE, "get", "mdep,pods"],
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    print(done.stdout or done.stderr)
-    print(f"digest of the model's bytes: {found['status']['revisions']['stable']['digest']}")
-    if kubeconfig is not None:
-        print(f"\nexport KUBECONFIG={kubeconfig}")
-    print(f"kubectl -n {NAMESPACE} describe mdep {NAME}")
-    print("make cluster-down   # when done" if kubeconfig is not None else "")
-
-
-def _embedded(progress: Progress) -> None:
+def _embedded(progress: Progress) -> Iterator[Place]:
     settings = Settings()
     lifecycle.up(settings, progress)
-    node_images.bring_in(settings, [images.OPERATOR, images.FETCH], progress)
+    changed = node_images.bring_in(settings, [images.OPERATOR, images.FETCH], progress)
     addons.install_chart(
         settings,
         progress,
-        # The demo's S3 server has an address of this cluster; by default only public ones may be
-        # fetched from.
-        values={"fetch.allowPrivateAddresses": f"{{{settings.s3_address}/32}}"},
+        values={
+            # The demo's S3 server has an address of this cluster; by default only public ones may
+            # be fetched from.
+            "fetch.allowPrivateAddresses": f"{{{settings.s3_address}/32}}",
+            "dashboard.enabled": "true",
+        },
     )
     with KubeClient(settings.kubeconfig) as client:
-        _run(Place(client, settings.s3_endpoint, settings), progress, settings.kubeconfig)
+        if images.OPERATOR in changed:
+            _restart_operator(client)
+        yield Place(
+            client,
+            settings.s3_endpoint,
+            settings.s3_access_key,
+            settings.s3_secret_key,
+            f"{settings.infra_namespace}/public",
+            settings.kubeconfig,
+        )
 
 
-def _current(progress: Progress) -> None:
+def _restart_operator(client: KubeClient) -> None:
+    """The image has another content under the same name: a Deployment does not see that."""
+    selector = "app.kubernetes.io/component=operator"
+    for pod in client.list("v1", "Pod", addons.OPERATOR_NAMESPACE, selector):
+        client.delete("v1", "Pod", pod["metadata"]["name"], addons.OPERATOR_NAMESPACE)
+    addons.await_rollout(client, "tidegate-operator", addons.OPERATOR_NAMESPACE)
+
+
+@contextmanager
+def _current() -> Iterator[Place]:
     settings = Settings()
     kubeconfig = Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube" / "config")
     with KubeClient(kubeconfig) as client:
@@ -217,48 +98,122 @@ def _current(progress: Progress) -> None:
                 "allowed by the chart's fetch.allowPrivateAddresses; credentials in "
                 "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
             )
-        keyed = Settings(
-            s3_access_key=os.environ.get("AWS_ACCESS_KEY_ID", settings.s3_access_key),
-            s3_secret_key=os.environ.get("AWS_SECRET_ACCESS_KEY", settings.s3_secret_key),
+        yield Place(
+            client,
+            endpoint,
+            os.environ.get("AWS_ACCESS_KEY_ID", settings.s3_access_key),
+            os.environ.get("AWS_SECRET_ACCESS_KEY", settings.s3_secret_key),
+            os.environ.get("TIDEGATE_DEMO_GATEWAY", ""),
+            None,
         )
-        _run(Place(client, endpoint, keyed), progress, None)
 
 
-def _run(place: Place, progress: Progress, kubeconfig: Path | None) -> None:
-    settings = place.settings
-    with progress.step("two generations of Magika, from their wheels to s3://models/magika"):
-        folders = magika.build(paths.CACHE / "magika" / "repositories")
-        for version, folder in folders.items():
-            upload(
-                folder,
-                f"models/magika/{version}",
-                endpoint=place.s3_endpoint,
-                access_key=settings.s3_access_key,
-                secret_key=settings.s3_secret_key,
-            )
-    prepare(place)
-    gpus = int(os.environ.get("TIDEGATE_DEMO_GPUS", "1"))
+def tell(place: Place, screen: Screen, acts: Sequence[Act]) -> list[Played]:
+    """Play the acts, then say what came of it and where to look.
+
+    Raises:
+        DemoFailed: there is no gateway, and act 1 is not among them.
+    """
+    if not place.gateway:
+        acts = [act for act in acts if act.number == 1]
+        screen.note(NO_GATEWAY)
+        if not acts:
+            raise DemoFailed(NO_GATEWAY)
     began = time.monotonic()
-    place.client.apply(manifest("s3://models/magika/v3", place.s3_endpoint, gpus=gpus))
-    progress.say(f"applied ModelDeployment {NAMESPACE}/{NAME}")
-    found = await_ready(place.client, progress)
-    progress.say(f"Ready {time.monotonic() - began:.1f} s after kubectl apply")
-    with address(place, embedded=kubeconfig is not None) as at:
-        ask(at, progress)
-    tell_what_there_is(place, found, kubeconfig)
+    place.put_versions()
+    place.prepare()
+    screen.note(
+        "v1 and v2 are two generations of Magika, which tells the type of a file from its bytes, "
+        "wrapped so that each answer names the version that gave it; they lie in "
+        f"s3://models/demo ({time.monotonic() - began:.1f} s)"
+    )
+    gpus = int(os.environ.get("TIDEGATE_DEMO_GPUS", "1"))
+    played = Player(place, screen, gpus=gpus).play(acts)
+    took_s = time.monotonic() - began
+    times = ", ".join(f"act {one.act.number} {one.seconds:.0f} s" for one in played)
+    screen.say(Text(""), Rule(Text("The end", "bold"), align="left", style="dim"))
+    screen.say(Text(f"{took_s:.0f} s in all: {times}"))
+    _explain(place, screen, played)
+    _where_to_look(place, screen)
+    return played
+
+
+def _explain(place: Place, screen: Screen, played: Sequence[Played]) -> None:
+    """What ``kubectl tidegate explain`` says now, if a rollout was played."""
+    if not any(one.act.outcome for one in played):
+        return
+    found, now = place.live(NAME), datetime.now(UTC)
+    explained = view.explanation(found, view.subject(found), now)
+    command = Text(f"$ kubectl tidegate explain {NAME} -n {NAMESPACE}", "bold")
+    screen.say(Text(""), command, render.explanation(explained), pictured=False)
+
+
+def _where_to_look(place: Place, screen: Screen) -> None:
+    lines = []
+    if place.kubeconfig is not None:
+        lines += [("", f"export KUBECONFIG={place.kubeconfig}")]
+    lines += [
+        ("the command line", "pip install '.[cli]'"),
+        ("live", f"kubectl tidegate get {NAME} -n {NAMESPACE} -w"),
+        ("what became of each version", f"kubectl tidegate history {NAME} -n {NAMESPACE}"),
+        ("the dashboard", "kubectl tidegate dashboard"),
+        ("tidy up", f"kubectl delete namespace {NAMESPACE}"),
+    ]
+    if place.kubeconfig is not None:
+        lines.append(("and the cluster", "make cluster-down"))
+    told = [f"  {command:<48}" + (f"  # {what}" if what else "") for what, command in lines]
+    head = Text("Where to look, and how to tidy up:", "bold")
+    screen.say(Text(""), head, *(Text(line.rstrip()) for line in told), pictured=False)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m e2e.demo", description=__doc__)
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"without the last act: {SLEEPER} must be measured for a minute before it",
+    )
+    parser.add_argument(
+        "--act",
+        type=int,
+        action="append",
+        default=[],
+        metavar="N",
+        help=f"only this one, 1 to {len(ACTS)}; may be given several times",
+    )
+    parser.add_argument("--plain", action="store_true", help="lines only, nothing that moves")
+    parser.add_argument(
+        "--record", type=Path, metavar="FILE.svg", help="write a picture of what was told"
+    )
+    return parser
 
 
 def main() -> int:
     """Run the demo. Returns the exit status: 1 with the reason on stderr."""
-    progress = Progress()
+    parser = _parser()
+    arguments = parser.parse_args()
     try:
-        if os.environ.get("CLUSTER", "embedded") == "current":
-            _current(progress)
-        else:
-            _embedded(progress)
-    except (*FAILURES, DemoFailed, OSError) as error:
+        acts = chosen(arguments.act, quick=arguments.quick)
+    except ValueError as error:
+        parser.error(str(error))
+    piped = not sys.stdout.isatty()
+    console = Console(highlight=False, width=WIDTH if piped else None, soft_wrap=piped)
+    screen = Screen(console, live=console.is_terminal and not arguments.plain)
+    progress = Progress()
+    current = os.environ.get("CLUSTER", "embedded") == "current"
+    try:
+        with _current() if current else _embedded(progress) as place:
+            played = tell(place, screen, acts)
+    except (*FAILURES, DemoFailed, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    wrong = [(one.act, line) for one in played for line in one.wrong]
+    for act, line in wrong:
+        print(f"error: act {act.number} ({act.title}): {line}", file=sys.stderr)
+    if wrong:
+        return 1
+    if arguments.record:
+        record(screen.told, "make demo", arguments.record)
     return 0
 
 
