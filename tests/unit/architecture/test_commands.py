@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from functools import cache
 from itertools import pairwise
 from typing import Any, Final
@@ -16,26 +17,13 @@ from tidegate.cli.main import app
 
 NOT_HELD: Final = {
     # Programs that are not ours, and of no command of which a test knows.
-    *(
-        "cp",
-        "curl",
-        "export",
-        "find",
-        "git",
-        "grep",
-        "head",
-        "jq",
-        "npm",
-        "pip",
-        "sha256sum",
-        "skopeo",
-    ),
+    *("cp", "curl", "export", "find", "git", "grep", "head", "jq", "npm", "sha256sum", "skopeo"),
     *("sort", "tar", "xargs"),
 }
 HELD: Final = {
     # kubectl's own options: tests/integration/docs. Modules and targets: test_docs. sh runs
     # docs/examples/release.sh: tests/unit/cli.
-    *("kubectl", "helm", "make", "tidegate", ".venv/bin/python", "sh"),
+    *("kubectl", "helm", "make", "pip", "tidegate", ".venv/bin/python", "sh"),
 }
 HELM: Final = {
     # Helm is here as a library, without its command line: what its manual says.
@@ -151,6 +139,19 @@ def test_commands_of_helm_are_understood() -> None:
         for option, value in pairwise(words):
             if option == "--set":
                 assert schema_of(value.partition("=")[0]) is not None, (page, value)
+
+
+def test_what_is_installed_is_this_project() -> None:
+    """It is on no index: somebody else's project of that name would be."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    extras = set(tomllib.loads(text)["project"]["optional-dependencies"])
+    found = [c for c in commands() if c.words[0] == "pip"]
+    assert len(found) >= 3
+    for page, words, _ in found:
+        (what,) = (w for w in words[2:] if "[" in w)
+        name, wanted = re.fullmatch(r"(\.|tidegate)\[([\w,-]+)\]", what, re.ASCII).groups()  # type: ignore[union-attr]
+        assert name == "." or "--no-index" in words, (page, what)
+        assert set(wanted.split(",")) <= extras, (page, what)
 
 
 def schema_of(path: str) -> Any:
