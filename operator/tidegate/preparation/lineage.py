@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -38,8 +39,9 @@ def digest(path: Path) -> str:
     return f"sha256:{_tree(path, files)}"
 
 
+@cache
 def code() -> str:
-    """``sha256:...`` of the code that prepares."""
+    """``sha256:...`` of the code that prepares, as it was when it was first asked for."""
     root = Path(tidegate.__file__).parent
     return f"sha256:{_tree(root, (root / 'preparation').rglob('*.py'))}"
 

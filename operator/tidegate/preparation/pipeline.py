@@ -105,8 +105,11 @@ def prepare(order: Order, tell: Teller) -> dict[str, Any]:
 
     tell.stage("convert")
     original = _convert(order, data, state, code)
+    # Now rather than after all the work: a metric that raises, labels that are missing.
+    judgement = _judged(order, original, original, held_out, Allowed(order.max_drop), state, code)
     tell.stage("optimise")
-    tried = [Tried(ORIGINAL, original, "the original, converted and checked", accepted=True)]
+    verdict = f"the original: {judgement['metric']} {judgement['before']:.4g}"
+    tried = [Tried(ORIGINAL, original, verdict, accepted=True, judgement=judgement)]
     tried += _optimise(order, original, calibration, state, code, tell)
     tell.stage("prove")
     _prove(order, original, tried, held_out, state, code, tell)
@@ -126,6 +129,9 @@ def _samples(order: Order, data: Samples) -> tuple[Samples, Samples]:
 
 
 def _convert(order: Order, data: Samples, state: State, code: str) -> Candidate:
+    known = list(convert.Framework)
+    if order.framework and order.framework not in known:
+        raise PreparationError(f"{order.framework} is no framework: there are {', '.join(known)}")
     framework = convert.Framework(order.framework) if order.framework else None
     out = order.work / ORIGINAL / "model.onnx"
     if not order.model.exists():
@@ -187,25 +193,43 @@ def _prove(
         candidate = one.candidate
         assert candidate is not None
         tell.detail(one.name)
-        parts = {
-            "before": lineage.of_candidate(original),
-            "after": lineage.of_candidate(candidate),
-            "data": held_out.digest(),
-            "metric": _metric_digest(order.metric),
-            "allowed": asdict(allowed),
-            "code": code,
-        }
-
-        def judge(candidate: Candidate = candidate) -> dict[str, Any]:
-            found = metrics.judge(original, candidate, held_out, allowed, metric=order.metric)
-            return {**asdict(found), "sentence": found.sentence()}
-
-        judgement = state.recall("prove", parts, judge)
+        judgement = _judged(order, original, candidate, held_out, allowed, state, code)
         one.judgement = judgement
         one.verdict = judgement["sentence"]
         one.accepted = judgement["verdict"] == Verdict.ACCEPTED.value
-        parts = {**parts, "machine": lineage.machine()}
+        parts = {
+            "before": lineage.of_candidate(original),
+            "after": lineage.of_candidate(candidate),
+            "machine": lineage.machine(),
+        }
         one.speed = state.recall("speed", parts, partial(_speed, original, candidate, held_out))
+
+
+def _judged(
+    order: Order,
+    original: Candidate,
+    candidate: Candidate,
+    held_out: Samples,
+    allowed: Allowed,
+    state: State,
+    code: str,
+) -> dict[str, Any]:
+    """The gate's judgement as JSON, with its sentence."""
+    parts = {
+        "before": lineage.of_candidate(original),
+        "after": lineage.of_candidate(candidate),
+        "data": held_out.digest(),
+        "metric": _metric_digest(order.metric),
+        "allowed": asdict(allowed),
+        "code": code,
+    }
+
+    def judge() -> dict[str, Any]:
+        found = metrics.judge(original, candidate, held_out, allowed, metric=order.metric)
+        return {**asdict(found), "sentence": found.sentence()}
+
+    judged: dict[str, Any] = state.recall("prove", parts, judge)
+    return judged
 
 
 def _speed(original: Candidate, candidate: Candidate, held_out: Samples) -> str:

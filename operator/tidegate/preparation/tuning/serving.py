@@ -26,6 +26,8 @@ from tidegate.resources.triton import triton_args
 
 COMMAND: Final = "TIDEGATE_TRITON"
 """Environment variable: what starts Triton, if it is not ``tritonserver`` on the path."""
+LACKING: Final = "unable to find backend library"
+"""What Triton says of a backend that it does not have."""
 START_S: Final = 120.0
 STOP_S: Final = 30.0
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -191,17 +193,15 @@ def _free_ports(count: int) -> list[int]:
 
 
 def backend_of(candidate: Candidate, name: str, triton: str) -> Backend:
-    """What this Triton can run the candidate with: its own backend, or else Python.
+    """What this Triton can run the candidate with: its own backend, or Python where it has none.
 
     Raises:
-        TritonError: neither; Triton's own reasons.
+        TritonError: it does not start, or does not take the model; its own reason.
     """
-    setting = Setting(1, 1, 0.0, 1)
-    reasons = []
-    for backend in Backend:
-        try:
-            with serve(candidate, name, setting, backend, triton):
-                return backend
-        except TritonError as error:
-            reasons.append(f"{backend}: {error}")
-    raise TritonError("; ".join(reasons))
+    try:
+        with serve(candidate, name, Setting(1, 1, 0.0, 1), Backend.ONNXRUNTIME, triton):
+            return Backend.ONNXRUNTIME
+    except TritonError as error:
+        if LACKING not in str(error):
+            raise
+        return Backend.PYTHON
