@@ -181,3 +181,14 @@ def test_every_measurement_is_in_the_list() -> None:
     }
     assert modules
     assert {name for name in modules if f"python -m e2e.bench.{name}`" not in page} == set()
+
+
+def test_every_part_of_the_package_is_on_the_map() -> None:
+    package = ROOT / "operator" / "tidegate"
+    parts = {
+        path.name + ("/" if path.is_dir() else "")
+        for path in package.iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    listed = set(re.findall(r"^    (\w+(?:/|\.py)) ", pages()["CONTRIBUTING.md"], re.MULTILINE))
+    assert parts - {"__init__.py"} == listed
