@@ -9,10 +9,12 @@ say *which* request it counted), less is counted rather than more: evidence that
 comes later, evidence that is made up rolls a good version back.
 """
 
+import re
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import add, itemgetter
 from typing import Final
 
 from tidegate.analysis.block import Block, Tally
@@ -128,6 +130,10 @@ _Meaning = tuple[tuple[int, ...], tuple[int, int] | None]
 # What a sample's name and labels mean: the same few hundred texts on every page of every pod.
 _meanings: dict[str, _Meaning | None] = {}
 _MEANINGS_KEPT: Final = 20_000
+_layouts: "dict[tuple[str, ...], _Layout]" = {}
+_LAYOUTS_KEPT: Final = 500
+"""Some 10 KB each. A layout is shared by all pods that have used the same counters."""
+_COMMENTS: Final = re.compile("^#.*$", re.MULTILINE)
 
 
 def read_page(text: str, *, pod: str, revision: str, at_s: float, name: str = "") -> Reading:
@@ -143,13 +149,28 @@ def read_page(text: str, *, pod: str, revision: str, at_s: float, name: str = ""
     Raises:
         ValueError: this is no such page.
     """
-    return read_samples(
+    if "#" in text:
+        text = _COMMENTS.sub("", text)
+    tokens = text.split()
+    keys = tuple(tokens[::2])
+    layout = _layouts.get(keys)
+    if layout is not None:
+        try:
+            return layout.reading(tokens, pod, revision, at_s, name)
+        except ValueError:
+            pass  # said below, by name
+    reading = read_samples(
         (line.rpartition(" ") for line in text.split("\n")),
         pod=pod,
         revision=revision,
         at_s=at_s,
         name=name,
     )
+    if layout is None and len(keys) == sum(len(line.split()) == 2 for line in text.split("\n")):
+        if len(_layouts) >= _LAYOUTS_KEPT:
+            _layouts.clear()
+        _layouts[keys] = _Layout(keys)
+    return reading
 
 
 def read_samples(
@@ -195,6 +216,22 @@ def read_samples(
             "no envoy_server_uptime: this is not the statistics page of a sidecar's Envoy"
         )
     edges = tuple(sorted({edge for _, edge in faster}))
+    below = {
+        number: tuple([faster.get((number, edge), 0) for edge in edges])
+        for number in range(len(_CLASSES))
+    }
+    return Reading(pod, revision, at_s, edges, _classes(totals, below), uptime_s, name)
+
+
+def _classes(
+    totals: Sequence[int], below: Mapping[int, tuple[int, ...]]
+) -> dict[TrafficClass, Counts]:
+    """Counters of each class that has any.
+
+    Args:
+        totals: of each class one after the other.
+        below: by number of the class.
+    """
     classes: dict[TrafficClass, Counts] = {}
     for number, traffic in enumerate(_CLASSES):
         first = number * _FIELDS
@@ -202,11 +239,91 @@ def read_samples(
             first : first + _FIELDS
         ]
         if started or succeeded or client_errors or failed or in_flight or timed:
-            below = tuple([faster.get((number, edge), 0) for edge in edges])
             classes[traffic] = Counts(
-                started, succeeded, client_errors, failed, in_flight, timed, below, shed
+                started,
+                succeeded,
+                client_errors,
+                failed,
+                in_flight,
+                timed,
+                below[number],
+                shed,
             )
-    return Reading(pod, revision, at_s, edges, classes, uptime_s, name)
+    return classes
+
+
+class _Layout:
+    """Where on a page which counter stands: the same at each look, until a new counter is used.
+
+    Args:
+        keys: names and labels of all samples, in their order.
+
+    Raises:
+        ValueError: there is no uptime among them.
+    """
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        plain: list[tuple[int, int]] = []
+        buckets: dict[tuple[int, int], list[int]] = {}
+        uptime: int | None = None
+        wanted: list[int] = []
+        for position, key in enumerate(keys):
+            meaning = _meanings[key] if key in _meanings else _remember(key)
+            if meaning is None:
+                continue
+            places, bucket = meaning
+            index = len(wanted)
+            wanted.append(2 * position + 1)
+            if bucket is not None:
+                buckets.setdefault(bucket, []).append(index)
+            elif places[0] == _UPTIME:
+                uptime = index
+            else:
+                plain += [(place, index) for place in places]
+        if uptime is None:
+            raise ValueError("no uptime")
+        self._values = itemgetter(*wanted, wanted[uptime])  # two at least: a tuple
+        self._uptime = uptime
+        self._plain = plain
+        self._edges = tuple(sorted({edge for _, edge in buckets}))
+        # For each edge one index by protocol that has it.
+        self._below = {
+            number: _adder([tuple(buckets.get((number, edge), ())) for edge in self._edges])
+            for number in range(len(_CLASSES))
+        }
+
+    def reading(
+        self, tokens: Sequence[str], pod: str, revision: str, at_s: float, name: str
+    ) -> Reading:
+        """What a page says that is laid out like this.
+
+        Raises:
+            ValueError: a value is no number of requests, or not a whole one.
+        """
+        values = [*map(int, self._values(tokens))]
+        if min(values) < 0:
+            raise ValueError("a counter is never negative")
+        totals = [0] * (_FIELDS * len(_CLASSES))
+        for place, index in self._plain:
+            totals[place] += values[index]
+        below = {number: summed(values) for number, summed in self._below.items()}
+        uptime_s = float(values[self._uptime])
+        return Reading(pod, revision, at_s, self._edges, _classes(totals, below), uptime_s, name)
+
+
+def _adder(indexes: Sequence[tuple[int, ...]]) -> "Callable[[Sequence[int]], tuple[int, ...]]":
+    """Adds up values: for each group of indexes one sum."""
+    width = len(indexes)
+    groups = [[group[row] for group in indexes] for row in range(min(map(len, indexes), default=0))]
+    if groups and width > 1 and all(len(group) == len(groups) for group in indexes):
+        first, *others = [itemgetter(*group) for group in groups]
+        if not others:
+            return first
+        if len(others) == 1:
+            return lambda values: tuple(map(add, first(values), others[0](values)))
+    if not any(indexes):
+        return lambda _: (0,) * width
+    return lambda values: tuple([sum([values[i] for i in group]) for group in indexes])
 
 
 def sample_key(name: str, labels: Mapping[str, str]) -> str:

@@ -12,6 +12,7 @@ import binascii
 import struct
 from collections.abc import Sequence
 from dataclasses import astuple
+from functools import lru_cache
 from math import exp, isfinite, log
 from typing import Final
 from zlib import crc32
@@ -563,6 +564,7 @@ def _consequence(objective: Objective, index: int) -> Consequence:
     return _CONSEQUENCES[objective.errors_against_stable]
 
 
+@lru_cache(maxsize=256)
 def _fingerprint(objective: Objective) -> str:
     return f"{crc32(repr(astuple(objective)).encode()):08x}"
 

@@ -1,9 +1,14 @@
 """What one page of an Envoy's counters says."""
 
+from collections.abc import Mapping
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.unit.measurement.pages import Cluster, page
-from tidegate.measurement import Counts, Reading, read_page
+from tidegate import measurement
+from tidegate.measurement import Counts, Reading, read_page, read_samples
 from tidegate.resources.sidecar import LATENCY_EDGES_MS, TrafficClass
 
 
@@ -133,3 +138,61 @@ def test_strange_lines_are_passed_over() -> None:
     )
     reading = read_page(strange, pod="uid", revision="r", at_s=1.0)
     assert (dict(reading.classes), reading.uptime_s) == ({}, 4.0)
+
+
+TIMES = st.lists(st.integers(0, 20_000), max_size=5)
+CLUSTERS = st.dictionaries(
+    st.sampled_from(("client_http", "client_grpc", "mirrored_http", "golden_http", "other_http")),
+    st.builds(
+        Cluster,
+        by_status=st.dictionaries(st.sampled_from((200, 404, 503)), st.integers(0, 9)),
+        by_grpc_status=st.dictionaries(st.sampled_from((0, 3, 13)), st.integers(0, 9)),
+        took_ms=TIMES,
+        in_flight=st.integers(0, 3),
+    ),
+    max_size=4,
+)
+
+
+def one_by_one(text: str) -> Reading:
+    """The same page without what is remembered of pages."""
+    samples = [line.rpartition(" ") for line in text.split("\n")]
+    return read_samples(samples, pod="uid", revision="r", at_s=5.0, name="pod-1")
+
+
+@given(CLUSTERS, CLUSTERS, st.integers(0, 99))
+def test_a_page_that_is_laid_out_as_one_before(
+    first: Mapping[str, Cluster], second: Mapping[str, Cluster], uptime_s: int
+) -> None:
+    """By the places of the counters it says what its samples say one by one."""
+    measurement._layouts.clear()
+    for clusters in (first, first, second, first, second):
+        text = page(clusters, uptime_s)
+        reading = read_page(text, pod="uid", revision="r", at_s=5.0, name="pod-1")
+        assert reading == one_by_one(text)
+
+
+def test_a_known_layout_is_used() -> None:
+    measurement._layouts.clear()
+    for count in (1, 2, 3):
+        assert read({"client_http": Cluster({200: count})}).uptime_s == 60.0
+    assert len(measurement._layouts) == 1
+
+
+@pytest.mark.parametrize("value", ["many", "-1", "+Inf", ""])
+def test_a_known_layout_with_a_strange_value(value: str) -> None:
+    text = page({"client_http": Cluster({200: 9}, took_ms=[3] * 9)})
+    expected = one_by_one(text)
+    assert read_page(text, pod="uid", revision="r", at_s=5.0, name="pod-1") == expected
+    line = next(line for line in text.split("\n") if "upstream_rq_total" in line and "{" in line)
+    spoilt = text.replace(line, f"{line.rpartition(' ')[0]} {value}")
+    with pytest.raises(ValueError, match=r"upstream_rq_total.*(no number|never negative)"):
+        read_page(spoilt, pod="uid", revision="r", at_s=5.0)
+
+
+def test_a_count_that_is_written_as_a_fraction() -> None:
+    text = page({"client_http": Cluster({200: 9})})
+    assert one_by_one(text) == one_by_one(text.replace("} 9\n", "} 9.0\n"))
+    for each in (text, text.replace("} 9\n", "} 9.0\n"), text):
+        reading = read_page(each, pod="uid", revision="r", at_s=5.0, name="pod-1")
+        assert reading == one_by_one(text)
