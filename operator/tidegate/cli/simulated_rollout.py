@@ -142,7 +142,8 @@ def answer_of(staging: Staging, o: Outcome) -> str:
         if o.done_s is not None
         else "; it still bakes when the load ends"
     )
-    return f"Promoted {after} after the change{bake}; {clients}. {o.message}"
+    why = o.message.removeprefix("promoted: ")
+    return f"Promoted {after} after the change{bake}; {clients}. Decided by: {why}"
 
 
 def _row(d: Decision) -> list[str]:
