@@ -99,6 +99,59 @@ def test_moved_and_gone_bytes_never_load(space: Space) -> None:
     space.kube.delete(API, KIND, name, space.name)
 
 
+def look_now(space: Space, name: str, job: str) -> None:
+    """Look at the followed source at once instead of within five minutes."""
+    template = space.require("batch/v1", "CronJob", f"{name}-source")["spec"]["jobTemplate"]
+    space.apply(
+        {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {"name": job, "namespace": space.name},
+            "spec": template["spec"],
+        }
+    )
+
+
+def test_a_followed_source_rolls_out_what_changed_and_takes_the_bad_back(space: Space) -> None:
+    name = "followed"
+    uri = artefacts.put("followed", artefacts.whoami("one"))
+    spec = {
+        "model": {"source": {"onChange": "NewRevision"}},
+        "rollout": {"strategy": "Canary", "steps": [{"weight": "50%"}], "bake": "0s"},
+    }
+    space.apply(model_deployment(name, uri, spec))
+    first = stable(space.ready(name))
+    look_now(space, name, "look-1")
+    space.until(
+        name,
+        lambda f: condition(f, "SourceFollowed").get("status") == "True",
+        "a look at the source",
+    )
+    with Load(Orders(space.address(name), None, name, "x", rate_hz=20)) as load:
+        artefacts.put("followed", artefacts.whoami("two"))
+        look_now(space, name, "look-2")
+        space.until(
+            name,
+            lambda f: stable(f)["digest"] == digest(artefacts.whoami("two")),
+            "the changed bytes are stable",
+            seconds=180.0,
+        )
+        second = stable(space.ready(name))
+        artefacts.put("followed", artefacts.raising("no such weights"))
+        look_now(space, name, "look-3")
+        space.until(
+            name,
+            lambda f: "no such weights" in json.dumps(f["status"]),
+            "the bad bytes are told of",
+            seconds=180.0,
+        )
+        load.await_more(40)
+    load.assert_no_failure(at_least=100)
+    assert second["name"] != first["name"]
+    assert stable(space.live(name))["name"] == second["name"]
+    space.kube.delete(API, KIND, name, space.name)
+
+
 def test_shared_cache_serves_the_second_pod(space: Space) -> None:
     name = "cached"
     uri = artefacts.put("cached", artefacts.whoami("one"))
