@@ -10,7 +10,12 @@ class NothingToDo(PreparationError):
 
 
 def one_line(problem: BaseException) -> str:
-    """The first line with words of another library's failure, at most 300 characters."""
-    lines = (line.strip() for line in str(problem).splitlines())
-    told = next((line for line in lines if line), type(problem).__name__)
+    """What another library's failure says first, at most 300 characters.
+
+    Where that only announces what follows, the last line.
+    """
+    lines = [line for line in map(str.strip, str(problem).splitlines()) if line]
+    told = lines[0] if lines else type(problem).__name__
+    if told.endswith(":"):
+        told = lines[-1]
     return told if len(told) <= 300 else f"{told[:297]}..."

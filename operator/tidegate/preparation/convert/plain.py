@@ -1,7 +1,8 @@
 """An exported graph in plain operators: what other tools can infer types of and quantise.
 
 skl2onnx writes a standardising step as ``Scaler`` of the domain ai.onnx.ml, of which neither the
-16-bit nor the 8-bit converters know the type, and casts of float to float behind it.
+16-bit nor the 8-bit converters know the type, and casts of float to float behind it. PyTorch's
+exporter states the shapes of weights twice, and the second stays when a weight is transposed.
 """
 
 from typing import Any
@@ -10,9 +11,10 @@ import numpy as np
 
 
 def plain(model: Any) -> None:
-    """Replace ``Scaler`` by Sub and Mul, and drop casts to the type that is there; in place."""
+    """Replace ``Scaler`` by Sub and Mul, drop idle casts and weights' doubled shapes; in place."""
     _without_scalers(model)
     _without_casts(model)
+    _without_doubled_shapes(model)
 
 
 def _without_scalers(model: Any) -> None:
@@ -77,3 +79,11 @@ def _without_casts(model: Any) -> None:
             kept.append(node)
     del graph.node[:]
     graph.node.extend(kept)
+
+
+def _without_doubled_shapes(model: Any) -> None:
+    graph = model.graph
+    initial = {i.name for i in graph.initializer}
+    kept = [v for v in graph.value_info if v.name not in initial]
+    del graph.value_info[:]
+    graph.value_info.extend(kept)

@@ -43,7 +43,7 @@ def load(path: Path, samples: Samples) -> Original:
             f"input {missing[0]} is missing in the samples, which have {', '.join(given)}"
         )
 
-    def export(opset: int) -> Any:
+    def export(opset: int, _owner: Any = loaded) -> Any:  # the variables live while it does
         wanted = [
             tensorflow.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in specs.items()
         ]

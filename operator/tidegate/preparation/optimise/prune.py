@@ -107,6 +107,7 @@ class _Pair:
         second: of the weights that use them.
         second_axis: of the units there.
         beside: initialisers in between, with the units on this axis.
+        flattened: initialiser of the shape, where a Reshape flattens in between; else ''.
     """
 
     first: str
@@ -114,6 +115,7 @@ class _Pair:
     second: str
     second_axis: int
     beside: list[tuple[str, int]]
+    flattened: str = ""
 
     def remove(self, model: Any, share: float) -> int:
         """Remove that share of the units; returns how many."""
@@ -134,6 +136,11 @@ class _Pair:
         # A flattened feature map has a block of inputs for each of its channels.
         inputs = (kept[:, None] * block + np.arange(block)[None, :]).ravel()
         _keep(tensors[self.second], inputs, self.second_axis)
+        if self.flattened:
+            shape = tensors[self.flattened]
+            rows = int(numpy_helper.to_array(shape)[0])
+            changed = np.array([rows, len(inputs)], np.int64)
+            shape.CopyFrom(numpy_helper.from_array(changed, shape.name))
         return gone
 
 
@@ -152,7 +159,7 @@ def _pairs(model: Any) -> Iterator[_Pair]:
             continue
         units_axis, _ = axes
         units = dims[name][units_axis]
-        conv, flat = node.op_type == "Conv", False
+        conv, flat, shape = node.op_type == "Conv", False, ""
         beside = [(n, 0) for n in node.input[2:] if n]
         if any(dims.get(n) != [units] or len(users[n]) > 1 for n, _ in beside):
             continue
@@ -163,12 +170,16 @@ def _pairs(model: Any) -> Iterator[_Pair]:
                 weight = follower.input[1]
                 taken = _axes(follower, len(dims[weight])) if weight in found else None
                 if taken is not None and (follower.op_type == "Conv") == (conv and not flat):
-                    yield _Pair(name, units_axis, weight, taken[1], beside)
+                    yield _Pair(name, units_axis, weight, taken[1], beside, shape)
                 break
             if follower.op_type == "Flatten" and conv and not flat:
                 if _attribute(follower, "axis", 1) != 1:
                     break
                 flat = True
+            elif follower.op_type == "Reshape" and conv and not flat:
+                shape, flat = follower.input[1], True
+                if dims.get(shape) != [2] or len(users[shape]) > 1:
+                    break
             elif follower.op_type in BY_CHANNEL:
                 if not conv or flat:
                     break
