@@ -122,6 +122,25 @@ class Measure:
 
 
 @dataclass(frozen=True)
+class ShortLoad:
+    """Golden requests at a steady rate, for a while.
+
+    Attributes:
+        rate_per_s: requests a second to one pod.
+        duration_s: how long.
+        max_error_rate: share of them that may fail.
+        latency_target_ms: slow is what is not faster; None: nothing is.
+        slow_share: share of them that may be slow.
+    """
+
+    rate_per_s: int
+    duration_s: float
+    max_error_rate: float
+    latency_target_ms: int | None = None
+    slow_share: float = 0.0
+
+
+@dataclass(frozen=True)
 class Verify:
     """Send golden requests to pods, and again on a schedule.
 
@@ -130,12 +149,14 @@ class Verify:
         model: name of the model to ask.
         pods: UIDs of the pods to ask.
         every_s: again after so long; None: once for each pod.
+        load: besides, for a first revision that gets no traffic yet; None: not asked for.
     """
 
     config_map: str
     model: str
     pods: tuple[str, ...]
     every_s: float | None
+    load: ShortLoad | None = None
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from tidegate.actions import (
     Measure,
     Plan,
     Scale,
+    ShortLoad,
     TakeOut,
     Verify,
     WriteStatus,
@@ -332,6 +333,21 @@ class _Composer(Scene):
             model=self.spec.model.name or self.observed.deployment["metadata"]["name"],
             pods=tuple(p["metadata"]["uid"] for p in pods),
             every_s=None if asked.every is None else duration_s(asked.every),
+            load=self._short_load(record),
+        )
+
+    def _short_load(self, record: Record) -> ShortLoad | None:
+        """Only while nothing is served: nobody's requests wait behind it."""
+        asked = self.spec.golden_requests and self.spec.golden_requests.load_test
+        if not asked or record.stable or record.weight > 0 or record.phase not in LIVE:
+            return None
+        objective = Objective.of(self.spec)
+        return ShortLoad(
+            rate_per_s=asked.rate,
+            duration_s=duration_s(asked.duration),
+            max_error_rate=objective.max_error_rate,
+            latency_target_ms=objective.latency_target_ms,
+            slow_share=objective.slow_share,
         )
 
     def _load(self, record: Record) -> Load | None:

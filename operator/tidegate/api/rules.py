@@ -830,6 +830,13 @@ RULES: Final[tuple[Rule, ...]] = (
         _unless_malformed("self", units.DURATION_PATTERN, f"{_ms('self')} >= 10000"),
         "{self} is too often; write 10s or more, or leave it out",
     ),
+    Rule(
+        "spec.goldenRequests.loadTest.duration",
+        _unless_malformed(
+            "self", units.DURATION_PATTERN, f"{_ms('self')} >= 1000 && {_ms('self')} <= 120000"
+        ),
+        "{self} is no short load; write 1s to 2m",
+    ),
     _positive_duration("spec.traffic", "timeout", "write for example 30s, or leave it out"),
     Rule(
         "spec.traffic.gateway",

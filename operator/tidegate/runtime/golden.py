@@ -23,7 +23,7 @@ from urllib.parse import quote
 import aiohttp
 import structlog
 
-from tidegate.actions import Verify
+from tidegate.actions import ShortLoad, Verify
 from tidegate.diagnosis import is_ready
 from tidegate.golden import (
     Answer,
@@ -39,6 +39,7 @@ from tidegate.observed import GoldenResult, Object
 from tidegate.resources.pod import ENVOY, TRITON
 from tidegate.resources.sidecar import INTERNAL_PORT, TRITON_HTTP_PORT, TRITON_READY_PATH
 from tidegate.runtime.cache import Key
+from tidegate.runtime.golden_load import short_load
 from tidegate.runtime.kinds import Kind, kind_of
 from tidegate.runtime.kube import ForbiddenError, KubeError, NotFoundError
 
@@ -139,6 +140,31 @@ class PodClient:
         if wrong:
             return False, _cut(f"{len(wrong)} of {sent} golden requests failed; {wrong[0]}")
         return True, f"{sent} of {sent} golden requests answered as expected"
+
+    async def load(
+        self, pod: Object, requests: Iterable[GoldenRequest], model: str, load: ShortLoad
+    ) -> tuple[bool, str]:
+        """Load one pod with those golden requests that are answered. Returns as `verify` does.
+
+        Raises:
+            UnknownError: the pod could not be asked.
+        """
+        usable = [r for r in requests if r.error is None]
+        if not usable:
+            return False, "load test: every golden request expects an error; add one that does not"
+        bodies = [
+            (f"/v2/models/{quote(r.model or model, safe='')}/infer", *encode(r)) for r in usable
+        ]
+
+        async def send(number: int) -> bool:
+            path, body, length = bodies[number % len(bodies)]
+            try:
+                status, _, _ = await self._send(pod, "POST", path, body, length)
+            except TimeoutError:
+                return False
+            return status == 200
+
+        return await short_load(send, load, time.monotonic)
 
     async def _misfits(
         self, pod: Object, model: str, requests: Iterable[GoldenRequest]
@@ -446,8 +472,15 @@ class Verification:
         as_ = self._as(pod)
         outcome: tuple[bool, str] | None = None
         try:
+            requests = self._requests
             async with self._own_slots, self._slots:
-                outcome = await self._client.verify(pod.document, self._requests, verify.model)
+                outcome = await self._client.verify(pod.document, requests, verify.model)
+            if outcome[0] and verify.load is not None:
+                # Longer than the others may wait for a slot.
+                loaded, said = await self._client.load(
+                    pod.document, requests, verify.model, verify.load
+                )
+                outcome = loaded, f"{outcome[1]}; {said}" if loaded else said
         except UnknownError as error:
             why = str(error)
         except Exception as error:  # a defect in reading one answer must not end the others' turns

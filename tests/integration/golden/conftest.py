@@ -12,7 +12,7 @@ import pytest
 from e2e.models.magika.build import build
 from e2e.native.processes import Pod, pod
 from tests.unit.runtime.fakes import FakeServer
-from tidegate.actions import Verify
+from tidegate.actions import ShortLoad, Verify
 from tidegate.observed import GoldenResult
 from tidegate.runtime.cache import Key
 from tidegate.runtime.golden import CONFIG_MAP, GoldenRunner, PodClient
@@ -23,7 +23,13 @@ MODELS = Path(__file__).parent / "models"
 class Golden(Protocol):
     """Sends golden requests, by key, to a pod."""
 
-    def __call__(self, requests: dict[str, Any], *, url: str | None = None) -> GoldenResult:
+    def __call__(
+        self,
+        requests: dict[str, Any],
+        *,
+        url: str | None = None,
+        load: ShortLoad | None = None,
+    ) -> GoldenResult:
         """What comes of them; `url`: not through the pod's internal listener."""
 
 
@@ -54,14 +60,16 @@ def magika(running: tuple[str, Pod]) -> Pod:
 def golden(magika: Pod) -> Golden:
     """Sends golden requests to the pod the way the operator does."""
 
-    def send(requests: dict[str, Any], *, url: str | None = None) -> GoldenResult:
+    def send(
+        requests: dict[str, Any], *, url: str | None = None, load: ShortLoad | None = None
+    ) -> GoldenResult:
         data = {k: v if isinstance(v, str) else json.dumps(v) for k, v in requests.items()}
-        return asyncio.run(verify(url or magika.internal, data))
+        return asyncio.run(verify(url or magika.internal, data, load))
 
     return send
 
 
-async def verify(url: str, data: dict[str, str]) -> GoldenResult:
+async def verify(url: str, data: dict[str, str], load: ShortLoad | None = None) -> GoldenResult:
     """One pod's result, by the operator's own code."""
     key, kube, told = Key("ns", "magika"), FakeServer(), asyncio.Event()
     kube.put(CONFIG_MAP, {"metadata": {"name": "g", "namespace": "ns"}, "data": data})
@@ -72,7 +80,7 @@ async def verify(url: str, data: dict[str, str]) -> GoldenResult:
     }
     runner = GoldenRunner(kube, lambda key: told.set(), PodClient(lambda pod: url))
     try:
-        runner.want(key, Verify("g", "magika", ("uid",), None), [document])
+        runner.want(key, Verify("g", "magika", ("uid",), None, load), [document])
         await told.wait()
         assert runner.problem(key) == ""
         return runner.results(key)["uid"]

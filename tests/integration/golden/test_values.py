@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tests.integration.golden.conftest import Golden
+from tidegate.actions import ShortLoad
 
 pytestmark = pytest.mark.integration
 
@@ -40,3 +41,14 @@ def test_what_goes_out_comes_back(
 def test_bytes_are_shown_in_hex(golden: Golden) -> None:
     result = golden(repeat("text", "BYTES", ["a", {"base64": "//4A"}], ["a", "b"]))
     assert 'output text_again: expected "b" at [0, 1], got bytes fffe00' in result.message
+
+
+def test_a_short_load_by_a_real_triton(golden: Golden) -> None:
+    requests = repeat("real", "FP32", [1.0, 2.0], [1.0, 2.0])
+    calm = golden(requests, load=ShortLoad(20, 1.0, 0.01, latency_target_ms=30_000))
+    assert calm.passed
+    assert "load test, 20 of 20 requests at 20 a second: 0 failed" in calm.message
+    # Nothing answers in no time at all.
+    hurried = golden(requests, load=ShortLoad(20, 1.0, 0.01, latency_target_ms=0))
+    assert not hurried.passed
+    assert "not within 0 ms" in hurried.message

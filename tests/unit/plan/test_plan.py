@@ -15,8 +15,8 @@ from tests.unit.plan.world import (
     failing_fetch,
     pending_for_gpu,
 )
-from tidegate.actions import Apply, WriteStatus
-from tidegate.observed import Failure, Ref
+from tidegate.actions import Apply, ShortLoad, WriteStatus
+from tidegate.observed import Failure, GoldenResult, Measurements, Ref
 from tidegate.plan import plan
 from tidegate.platform import Images, Platform, Profile
 
@@ -524,3 +524,28 @@ def test_manifests_carry_no_namespace_and_no_secret() -> None:
         if isinstance(action, Apply):
             assert "namespace" not in action.manifest["metadata"]
             assert action.manifest["kind"] != "Secret"
+
+
+def test_only_a_first_revision_without_traffic_is_loaded() -> None:
+    world = World()
+    world.edit(goldenRequests={"configMapName": "g", "loadTest": {"rate": 20, "duration": "5s"}})
+    for _ in range(3):
+        world.step()
+    verify = world.plan().verify
+    assert verify is not None
+    assert verify.load is not None
+    share = verify.load.slow_share
+    assert verify.load == ShortLoad(20, 5.0, 0.01, 100, share)
+    assert share == pytest.approx(0.01)
+    passed = GoldenResult(True, "", world.now)
+    world.measurements = Measurements(golden={p["metadata"]["uid"]: passed for p in world.pods})
+    world.settle()
+    assert world.condition("Ready")["status"] == "True"
+    verify = world.plan().verify
+    assert verify is not None
+    assert verify.load is None
+    world.edit(model={"source": {"uri": "s3://models/magika/v4"}})
+    world.step()
+    verify = world.plan().verify
+    assert verify is not None
+    assert verify.load is None

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from tests.unit.runtime.fakes import Clock, FakeServer
-from tidegate.actions import Verify
+from tidegate.actions import ShortLoad, Verify
 from tidegate.observed import GoldenResult
 from tidegate.runtime.cache import Key
 from tidegate.runtime.golden import (
@@ -125,8 +125,13 @@ def pod(uid: str, *, ready: bool = True, restarts: int = 0) -> dict[str, Any]:
     }
 
 
-def verify(*pods: str, every_s: float | None = None, config_map: str = "g") -> Verify:
-    return Verify(config_map, "m", pods, every_s)
+def verify(
+    *pods: str,
+    every_s: float | None = None,
+    config_map: str = "g",
+    load: ShortLoad | None = None,
+) -> Verify:
+    return Verify(config_map, "m", pods, every_s, load)
 
 
 @dataclass
@@ -528,3 +533,36 @@ async def test_the_runner_wakes_its_key() -> None:
         runner.want(KEY, verify("a"), [pod("a")])
         await runner.close()
         assert [t for t in asyncio.all_tasks() if t.get_name().startswith("golden")] == []
+
+
+LOAD = ShortLoad(rate_per_s=500, duration_s=0.02, max_error_rate=0.01)
+
+
+async def test_a_first_revision_is_loaded_with_what_it_answers_rightly(world: World) -> None:
+    world.verification.want(verify("a", load=LOAD), [pod("a")])
+    await world.look()
+    text = "load test, 10 of 10 requests at 500 a second: 0 failed (1 allowed)"
+    assert world.said == {"a": (True, f"{GOOD}; {text}")}
+    assert len(world.triton.asked) == 11
+    # It serves now: no more load, and what it passed stays passed.
+    world.verification.want(verify("a"), [pod("a")])
+    await world.look()
+    assert len(world.triton.asked) == 11
+
+
+async def test_a_wrong_answer_spares_the_load(world: World) -> None:
+    world.triton.added = 1
+    world.verification.want(verify("a", load=LOAD), [pod("a")])
+    await world.look()
+    assert not world.verification.results["a"].passed
+    assert len(world.triton.asked) == 1
+
+
+async def test_a_load_needs_a_request_that_is_answered(world: World) -> None:
+    refused = REQUEST | {"expected": {"error": {"status": 400}}}
+    world.triton.status = 400
+    world.write(refused)
+    world.verification.want(verify("a", load=LOAD), [pod("a")])
+    await world.look()
+    passed, message = world.said["a"]
+    assert (passed, "expects an error" in message) == (False, True)
