@@ -116,14 +116,9 @@ def test_a_model_worse_than_allowed_is_seldom_accepted() -> None:
             accepted = sum(
                 int(count)
                 for (lost, gained, _), count in zip(seen, counts, strict=True)
-                if bound(int(lost), int(gained), samples, allowed) <= allowed.drop
+                if judged(samples, int(lost), int(gained), allowed).verdict is Verdict.ACCEPTED
             )
             assert accepted / 4_000 <= 1.0 - allowed.confidence
-
-
-def bound(lost: int, won: int, samples: int, allowed: Allowed) -> float:
-    error = allowed.error / 2.0
-    return share_bounds(lost, samples, error)[1] - share_bounds(won, samples, error)[0]
 
 
 def noisy(share: float, samples: int = 2_000, seed: int = 0) -> tuple[Flags, Flags, Flags]:
