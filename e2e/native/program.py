@@ -13,8 +13,13 @@ def triton_program(folder: Path) -> Path:
     names = ("LD_LIBRARY_PATH", "PATH", "VIRTUAL_ENV")
     environment = triton_environment(install)
     told = " ".join(f"{name}={shlex.quote(environment[name])}" for name in names)
-    server, backends = shlex.quote(str(install.server)), shlex.quote(str(install.backends))
+    server, backends, caches = (
+        shlex.quote(str(path)) for path in (install.server, install.backends, install.caches)
+    )
     script = folder / "tritonserver"
-    script.write_text(f'#!/bin/sh\nexec env {told} {server} "$@" --backend-directory={backends}\n')
+    script.write_text(
+        f'#!/bin/sh\nexec env {told} {server} "$@" --backend-directory={backends} '
+        f"--cache-directory={caches}\n"
+    )
     script.chmod(0o755)
     return script

@@ -21,7 +21,7 @@ from tidegate.preparation.publish import golden
 from tidegate.preparation.publish.folder import check
 from tidegate.preparation.publish.publishing import Prepared, publish
 from tidegate.preparation.samples import Samples
-from tidegate.preparation.state import State
+from tidegate.preparation.state import State, key_of
 from tidegate.preparation.tuning.repository import Backend
 from tidegate.preparation.tuning.serving import backend_of, command
 from tidegate.preparation.tuning.tuner import QUICK, Effort, Job, Result, tuned
@@ -133,7 +133,6 @@ def _convert(order: Order, data: Samples, state: State, code: str) -> Candidate:
     if order.framework and order.framework not in known:
         raise PreparationError(f"{order.framework} is no framework: there are {', '.join(known)}")
     framework = convert.Framework(order.framework) if order.framework else None
-    out = order.work / ORIGINAL / "model.onnx"
     if not order.model.exists():
         raise PreparationError(f"{order.model} does not exist")
     parts = {
@@ -142,6 +141,7 @@ def _convert(order: Order, data: Samples, state: State, code: str) -> Candidate:
         "framework": order.framework,
         "code": code,
     }
+    out = _place(order, ORIGINAL, parts)
     return _known(
         state,
         "convert",
@@ -162,13 +162,13 @@ def _optimise(
     for name in order.optimisations:
         make = CHOICES[name].make
         tell.detail(name)
-        out = order.work / name / "model.onnx"
         parts = {
             "candidate": lineage.of_candidate(original),
             "calibration": calibration.digest(),
             "name": name,
             "code": code,
         }
+        out = _place(order, name, parts)
         try:
             made = _known(state, "optimise", parts, partial(make, original, out, calibration))
         except PreparationError as error:
@@ -348,6 +348,11 @@ def _prepared(
             "machine": lineage.machine(),
         },
     )
+
+
+def _place(order: Order, name: str, parts: Mapping[str, Any]) -> Path:
+    """A file of its own for each set of inputs: another run's stays as it is."""
+    return order.work / f"{name}-{key_of(parts)[:12]}" / "model.onnx"
 
 
 def _known(state: State, what: str, parts: Mapping[str, Any], make: Any) -> Candidate:

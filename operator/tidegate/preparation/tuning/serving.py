@@ -137,11 +137,19 @@ def serve(
 
 
 @contextlib.contextmanager
-def start(repository: Path, name: str, triton: str, log: Path) -> Iterator[Server]:
+def start(
+    repository: Path, name: str, triton: str, log: Path, *, response_cache: bool = False
+) -> Iterator[Server]:
     """Serve a model repository that is there; as `serve`."""
     http, grpc, metrics = _free_ports(3)
     ports = Ports(triton_http=http, triton_grpc=grpc, triton_metrics=metrics)
-    arguments = triton_args(exit_timeout_s=5, gpu=False, repository=str(repository), ports=ports)
+    arguments = triton_args(
+        exit_timeout_s=5,
+        gpu=False,
+        response_cache=response_cache,
+        repository=str(repository),
+        ports=ports,
+    )
     with log.open("wb") as out:
         process = subprocess.Popen([triton, *arguments[1:]], stdout=out, stderr=subprocess.STDOUT)
     server = Server(f"http://127.0.0.1:{http}", name, process, log)
