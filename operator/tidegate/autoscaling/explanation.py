@@ -4,6 +4,8 @@ import math
 
 from tidegate.autoscaling.demand import Demand
 
+LEAST_HITS = 0.005
+"""Of the answers, from the response cache: fewer are not worth a word."""
 _WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -35,7 +37,14 @@ def capacity(demand: Demand) -> str:
         )
     else:
         holds += f" within {number(demand.target_ms)} ms {percentile(demand.quantile)}"
-    return f"{holds} ({service(demand)})"
+    return f"{holds} ({service(demand)}{_hits(demand)})"
+
+
+def _hits(demand: Demand) -> str:
+    """The response cache's share, where it has one: these answers run no batch."""
+    if demand.cached_share < LEAST_HITS:
+        return ""
+    return f", {number(100.0 * demand.cached_share)} % of the answers from the response cache"
 
 
 def service(demand: Demand) -> str:

@@ -54,6 +54,14 @@ def test_what_is_not_sure_says_so() -> None:
     assert "service time taken as 0 + 14 n ms for a batch of n: too few batch sizes" in reason
 
 
+@pytest.mark.parametrize(("share", "text"), [(0.4, ", 40 % of the answers"), (0.001, "")])
+def test_the_response_cache_is_named_where_it_helps(share: float, text: str) -> None:
+    demand = replace(loaded(392.0), cached_share=share)
+    reason = replicas(Bounds(1, 20), FLEET, demand, NOW_S).reason
+    said = f"for a batch of n{text} from the response cache)" if text else "for a batch of n)"
+    assert said in reason
+
+
 def test_one() -> None:
     reason = replicas(Bounds(1, 20, spare=0), FLEET, loaded(3.0), NOW_S).reason
     assert reason.startswith("1 replica required: 3 req/s arriving")
