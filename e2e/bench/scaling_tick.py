@@ -3,9 +3,9 @@
 ``python -m e2e.bench.scaling_tick`` plays that many deployments, all different and all drifting
 (load and service time each by up to a half, with periods of some minutes), in simulated time.
 Each tick, their counters go through the operator's own observers and decisions; what is counted is
-the processor time of that. No cluster. How a round of looks stays short: the capacity model is
-worked out on a grid, relative to the service time, and within a budget
-(`tidegate.autoscaling.capacities`).
+the processor time of that. No cluster. How a round of looks stays short: one run of the capacity
+model tells every quantile at a load, so deployments share runs on a grid relative to the service
+time, and only so many are made in a round (`tidegate.autoscaling.capacities`).
 
 Also: how far the capacities that were used lie from those of a run of the model by itself, after
 the first minutes, for as many deployments as ``--checked`` says.
@@ -24,7 +24,7 @@ from tidegate.autoscaling.capacities import Capacities
 from tidegate.autoscaling.capacity import capacity, pod_of
 from tidegate.autoscaling.decision import Bounds, Fleet, replicas
 from tidegate.autoscaling.demand import Demand
-from tidegate.autoscaling.observer import Observer
+from tidegate.autoscaling.observer import LEAST_ROOM, LEAST_SHARE, MOST_TAKEN, Observer
 from tidegate.autoscaling.reading import Batch, Look, TritonStats
 from tidegate.autoscaling.server import ServerModel
 from tidegate.measurement import Counts, Reading
@@ -146,8 +146,14 @@ def off(deployment: Deployment, demand: Demand) -> float | None:
         cv=round(service.cv, 2),
         scv=round(scv, 1),
     )
-    exact = capacity(pod, demand.quantile, target_ms * math.exp(-demand.feedback)).rate * 1000.0
-    return demand.capacity_per_pod / exact - 1.0 if exact > 0.0 else None
+    room_ms = min(target_ms, LEAST_ROOM * (demand.idle_ms or 0.0))
+    aim_ms = max(room_ms, target_ms * math.exp(-demand.feedback))
+    exact = capacity(pod, demand.quantile, aim_ms).rate
+    # The law goes no lower than these, whatever the model says.
+    if demand.feedback > 0.0:
+        exact = max(exact, MOST_TAKEN * capacity(pod, demand.quantile, target_ms).rate)
+    exact = max(exact, LEAST_SHARE * pod.throughput)
+    return demand.capacity_per_pod / (1000.0 * exact) - 1.0
 
 
 def measure(report: Report, count: int, seconds: float, checked: int) -> None:

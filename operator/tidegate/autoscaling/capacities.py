@@ -31,8 +31,8 @@ from tidegate.autoscaling.capacity import (
 )
 from tidegate.autoscaling.variates import LONGEST
 
-BUDGET: Final = 450_000
-"""Batches played between two refills: about 0.3 s of one core."""
+BUDGET: Final = 350_000
+"""Batches played between two refills: about 0.25 s of one core."""
 GATHERED: Final = 4
 """So many batches' time is one that waits for preferred sizes or a delay."""
 KEEPING: Final = 4
