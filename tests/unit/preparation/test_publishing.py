@@ -263,6 +263,7 @@ def test_the_report_stands_alone_and_escapes() -> None:
                 "accepted": False,
                 "bytes": None,
                 "verdict": "refused: worse",
+                "speed": "slower: 1.31 times as long",
                 "steps": [],
                 "held": None,
             }
@@ -275,5 +276,7 @@ def test_the_report_stands_alone_and_escapes() -> None:
     assert "<script>" not in found
     assert "a &amp; b" in found
     assert "refused: worse" in found
+    assert "slower: 1.31 times as long" in found
+    assert "not stated" in found
     assert "data:image/png;base64,iVBORw==" in found
     assert "http" not in found.replace("http-equiv", "")

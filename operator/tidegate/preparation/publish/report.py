@@ -65,6 +65,7 @@ def _candidates(found: Sequence[Mapping[str, Any]]) -> str:
                 one["name"],
                 f"{one['bytes']:,}" if one["bytes"] is not None else "",
                 one["verdict"],
+                one["speed"],
                 f"{tuned['ratePerSecond']:,.0f}" if tuned else "",
                 f"{tuned['cpuSecondsPerMillion']:,.0f}" if tuned else "",
                 "; ".join(one["steps"]),
@@ -74,6 +75,7 @@ def _candidates(found: Sequence[Mapping[str, Any]]) -> str:
         "candidate",
         "bytes",
         "accuracy gate",
+        "one call, before load",
         "requests/s in the SLO",
         "CPU s per million",
         "how it was made",
@@ -122,7 +124,7 @@ def _pairs(found: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
         if isinstance(value, Mapping):
             pairs += _pairs(value, f"{before}{name} ")
         else:
-            pairs.append((f"{before}{name}", "" if value is None else str(value)))
+            pairs.append((f"{before}{name}", "not stated" if value is None else str(value)))
     return pairs
 
 
