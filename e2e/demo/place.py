@@ -29,6 +29,8 @@ SECRET: Final = "s3"
 SERVICE_PORT: Final = 8000
 READY_SECONDS: Final = 180.0
 GONE_SECONDS: Final = 120.0
+PATIENCE_S: Final = 60
+"""For which a request may wait: where pods start slowly it is late, not lost."""
 TIMES: Final = sleeper.Times(alpha_ms=60.0, beta_ms=8.0, batch=8)
 TARGET_MS: Final = 400
 """Objective of the second model, 99 of 100 requests."""
@@ -145,7 +147,8 @@ class Place:
             return {}
         namespace, _, gateway = self.gateway.partition("/")
         parents = [{"name": gateway, "namespace": namespace}]
-        return {"traffic": {"gateway": {"parentRefs": parents, "hostnames": [host(name)]}}}
+        through = {"parentRefs": parents, "hostnames": [host(name)]}
+        return {"traffic": {"gateway": through, "timeout": f"{PATIENCE_S}s"}}
 
     def live(self, name: str) -> Object:
         """A ModelDeployment as it is now.
