@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-EXTRA: Final = "pip install 'tidegate[cli,preparation]'"
+EXTRA: Final = "in a copy of Tidegate's repository: pip install '.[cli,preparation]'"
 BIG: Final = {"torch", "tensorflow", "tf2onnx", "onnxscript", "openvino"}
 """Frameworks that come with an extra of their own."""
 

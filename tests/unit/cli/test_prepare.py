@@ -27,7 +27,7 @@ def test_without_the_extra_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "onnx", None)
     said = prepare(*WHOLE)
     assert "onnx" in said
-    assert "pip install 'tidegate[cli,preparation]'" in said
+    assert "pip install '.[cli,preparation]'" in said
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ async def _upload(
     try:
         import s3fs
     except ModuleNotFoundError:
-        raise StoreError("s3fs is not installed: pip install 'tidegate[fetch]'") from None
+        raise StoreError("s3fs is not installed: pip install '.[cli,preparation,fetch]'") from None
     fs: Any = s3fs.S3FileSystem(
         asynchronous=True,
         skip_instance_cache=True,
