@@ -112,7 +112,7 @@ def text_of(wanted: Wanted, staging: Staging, runs: Sequence[Run]) -> str:
     lines += ["", *_curves(first.moments)]
     if len(runs) > 1:
         lines += ["", *_summary(staging, runs)]
-    return "\n".join(lines)
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def answer_of(staging: Staging, o: Outcome) -> str:

@@ -14,7 +14,7 @@ from tidegate.cli.trouble import Trouble
 from tidegate.simulation.faults import Fault, FaultError, parse
 from tidegate.simulation.outcome import Outcome
 from tidegate.simulation.pod import Server
-from tidegate.simulation.rollout import Staging, stage
+from tidegate.simulation.rollout import RestlessError, Staging, stage
 
 USUAL_CHANGE: Final = "5m"
 
@@ -128,5 +128,12 @@ class Run:
 
 
 def play(staging: Staging, seed: int, runs: int) -> list[Run]:
-    """Play it with so many seeds, one after the other."""
-    return [Run(s, stage(staging, s)) for s in range(seed, seed + runs)]
+    """Play it with so many seeds, one after the other.
+
+    Raises:
+        Trouble: what is there before the change never serves.
+    """
+    try:
+        return [Run(s, stage(staging, s)) for s in range(seed, seed + runs)]
+    except RestlessError as error:
+        raise Trouble(str(error), "mend --spec: it is to serve before the change") from None

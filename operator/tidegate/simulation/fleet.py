@@ -189,8 +189,9 @@ class Fleet:
         """A pod gets no more traffic."""
         replica.labels.pop(SERVING_LABEL, None)
 
-    def clear(self, at_s: float) -> None:
-        """Pods that have drained, or whose grace is over, are gone."""
+    def clear(self, at_s: float) -> bool:
+        """Pods that have drained, or whose grace is over, are gone; returns whether any is."""
+        before = len(self.replicas)
         for replica in list(self.replicas):
             left_s = replica.leaving_s
             if left_s is None:
@@ -199,6 +200,7 @@ class Fleet:
                 self._remove(replica, at_s)
             elif at_s >= left_s + replica.grace_s:
                 self.lose(replica, at_s)
+        return len(self.replicas) < before
 
     def lose(self, replica: Replica, at_s: float) -> None:
         """A pod dies with all that is in it, and is gone."""

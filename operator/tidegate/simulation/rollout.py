@@ -41,6 +41,8 @@ from tidegate.simulation.sidecar import Class
 from tidegate.simulation.world import TAIL_S, quantile
 
 MOMENT_S: Final = 5.0
+GOLDEN_S: Final = 1.0
+"""Until golden requests are answered."""
 LATENCY_OVER: Final = 6
 """Moments over which a quantile is taken."""
 SERVED_S: Final = 3600.0
@@ -127,6 +129,7 @@ class Rollout:
         self._trial: Trial | None = None
         self._loads = Loads()
         self._golden: dict[str, GoldenResult] = {}
+        self._golden_s = math.inf
         self._plan = Plan()
         self._pages = Pages(staging.faults, seed)
         self._quiet = True
@@ -147,7 +150,7 @@ class Rollout:
         again_s, at, changed = math.inf, 0.0, False
         self._fleet.disturb(0.0)
         while at < self._end_s:
-            times = [look_s, load_s, moment_s, again_s, self._end_s]
+            times = [look_s, load_s, moment_s, again_s, self._golden_s, self._end_s]
             times += [t for t in faults if t > at]
             times += [t for t in self._fleet.changes() if t > at]
             if not changed and self.staging.change_s > at:
@@ -159,7 +162,9 @@ class Rollout:
             until = min(times)
             self._gateway.dispatch(at, until)
             self._fleet.advance(until)
-            look = until >= again_s
+            look = until >= min(again_s, self._golden_s)
+            if until >= self._golden_s:
+                self._golden_s = math.inf
             if not changed and until >= self.staging.change_s:
                 changed = look = True
                 self._fleet.new = "" if self._new == self._old else self._new
@@ -167,7 +172,7 @@ class Rollout:
             if until in faults:
                 self._lose_pods(until)
                 look = True
-            self._fleet.clear(until)
+            look = self._fleet.clear(until) or look
             self._fleet.disturb(until)
             look = any(at < t <= until for t in self._fleet.changes()) or look
             at = until
@@ -195,6 +200,7 @@ class Rollout:
         at = -2 * SERVED_S
         for _ in range(20):
             self._reconcile(at, served_since_s=SERVED_S)
+            self._wanted(at, math.inf)
             at += 10.0
             if self.objects.record.phase is Phase.PROMOTED:
                 break
@@ -303,7 +309,7 @@ class Rollout:
                 passed = not (wrong and replica.revision == self._fleet.new)
                 text = "answers as expected" if passed else "an answer was not as expected"
                 self._golden[uid] = GoldenResult(passed, text, moment_of(at))
-                look_s = min(look_s, at)
+                self._golden_s = at + GOLDEN_S
         if measure is None:
             self._trial = None
             return math.inf

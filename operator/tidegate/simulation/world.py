@@ -3,7 +3,8 @@
 What it has: instances, dynamic batching, bounded queues (`tidegate.simulation.pod`); log-normal
 cold starts; a limit of GPUs; draining; Kubernetes' order of deletion; a look at the counters that
 lags or fails; pods that crash, are slow or answer with errors; service times that drift. What it
-does not have: the network, the gateway's own queue, several models on one GPU, rollouts.
+does not have: the network, the gateway's own queue, several models on one GPU; rollouts are in
+`tidegate.simulation.rollout`.
 
 Requests go to a ready pod at random (as kube-proxy does it for connections), or to the emptier of
 two (Envoy's least request).

@@ -191,6 +191,38 @@ def test_a_pod_that_dies_is_replaced() -> None:
     assert o.phase is Phase.PROMOTED
 
 
+@pytest.mark.parametrize("wrong", [True, False])
+def test_golden_requests_come_before_the_clients(wrong: bool) -> None:
+    faults = ("wrong-answers",) if wrong else ()
+    o = played(*faults, goldenRequests={"configMapName": "golden"}, **NO_MIRROR)
+    conserved(o)
+    assert (o.reason == "GoldenRequestsFailed") is wrong
+    assert (o.new.started == 0) is wrong
+
+
+def test_recreate_has_a_gap() -> None:
+    o = played(rollout={"strategy": "Recreate"})
+    assert o.arrived == len(arrivals())
+    assert o.phase is Phase.PROMOTED
+    # Nobody answers while the old pods drain, and until the new ones have started.
+    assert o.nowhere == pytest.approx(RPS * (10.0 + COLD_START_S), rel=0.5)
+    assert max(m.old.ready + m.new.ready for m in o.moments) == 2
+
+
+def test_a_rollback_loses_no_request_on_its_way() -> None:
+    # What the gateway still sends to pods that leave is answered.
+    load, rollout = steady(150.0, 60.0), {"steps": [{"weight": "50%"}], "mirror": {"mode": "Off"}}
+    before, after = (spec(n, rollout=rollout) for n in (1, 2))
+    faults = (parse("errors=60%@45s"),)
+    o = stage(
+        Staging("detector", before, after, 5.0, SERVER, SERVER, load, 1, 10.0, 0.2, faults=faults),
+        1,
+    )
+    assert o.phase is Phase.ROLLED_BACK
+    assert o.new.started > 1000
+    assert (o.nowhere, o.old.failed, o.in_flight) == (0, 0, 0)
+
+
 def test_the_same_seed_gives_the_same() -> None:
     assert played() == usual()
 
@@ -213,7 +245,7 @@ def test_a_change_without_a_new_revision_is_no_rollout() -> None:
 
 
 def test_replicas_follow_the_load_meanwhile() -> None:
-    load = steady(60.0, 150.0)
+    load = steady(60.0, 110.0)
     server = Server(0.05, 0.0, cv=0.1, target_s=0.5)
     more = {"scaling": {"minReplicas": 1, "maxReplicas": 9}, "replicas": None}
     slo = {"latency": {"quantile": "0.99", "target": "500ms"}, "maxErrorRate": "5%"}
@@ -225,7 +257,7 @@ def test_replicas_follow_the_load_meanwhile() -> None:
             "detector",
             before,
             after,
-            100.0,
+            90.0,
             server,
             server,
             load,
