@@ -27,6 +27,8 @@ from tidegate.fetch.errors import AddressRefused, FetchError
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
+AGENT_VARIABLE = "AWS_CONTAINER_CREDENTIALS_FULL_URI"
+AGENTS = frozenset({"169.254.170.23", "fd00:ec2::23"})
 HOSTS_MEND = "Ask the platform team to add the host to fetch.allowedHosts in the chart's values"
 CIDR_MEND = (
     "Ask the platform team to add its network to fetch.allowPrivateAddresses in the chart's values"
@@ -116,7 +118,7 @@ class Guard:
 
         Args:
             policy: what is allowed.
-            proxies: host and port of the platform's proxies, which are not judged.
+            proxies: host and port of the platform's proxies and agents, which are not judged.
         """
         self.policy = policy
         self.refusal: AddressRefused | None = None
@@ -235,6 +237,17 @@ def refusal_in(exc: BaseException) -> FetchError | None:
         stack += getattr(e, "kwargs", {}).values() if hasattr(e, "kwargs") else []
         stack += getattr(e, "exceptions", ())
     return None
+
+
+def environment_agents() -> tuple[tuple[str, int], ...]:
+    """EKS' Pod Identity agent on this node, where its webhook put the address into the environment.
+
+    Its addresses are link-local, as the metadata server's are, and fixed: nothing else is let in.
+    """
+    parts = urlsplit(os.environ.get(AGENT_VARIABLE) or "")
+    if parts.scheme != "http" or parts.hostname not in AGENTS:
+        return ()
+    return ((parts.hostname, parts.port or 80),)
 
 
 def environment_proxies() -> tuple[tuple[str, int], ...]:

@@ -12,7 +12,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tidegate.fetch.address import AddressPolicy, Guard, environment_proxies, refusal_in
+from tidegate.fetch.address import (
+    AddressPolicy,
+    Guard,
+    environment_agents,
+    environment_proxies,
+    refusal_in,
+)
 from tidegate.fetch.errors import FetchError, disk_full
 from tidegate.fetch.fetching import Result, Seen, fetch, look
 from tidegate.fetch.progress import log
@@ -76,7 +82,7 @@ def run(mounts: Mounts, look_at: str | None = None) -> tuple[int, str]:
         addresses = AddressPolicy(
             request.policy.allowed_hosts, request.policy.allow_private_addresses
         )
-        guard = Guard(addresses, environment_proxies())
+        guard = Guard(addresses, (*environment_proxies(), *environment_agents()))
         with guard:
             if look_at is not None:
                 message = look_message(asyncio.run(look(request, mounts)))

@@ -26,13 +26,14 @@ def manifests(spec: Spec, parts: Parts) -> tuple[dict[str, Any], ...]:
         _deployment(parts),
         revision_service(parts.deployment, parts.name, parts.hash, sidecar=parts.sidecar),
     ]
-    if parts.runtime.gpu.count > 0 and parts.runtime.gpu.dra is not None:
+    gpu = parts.runtime.gpu
+    if gpu.count > 0 and gpu.dra is not None:
         found.append(
             {
                 "apiVersion": "resource.k8s.io/v1",
                 "kind": "ResourceClaimTemplate",
                 "metadata": _metadata(parts),
-                "spec": claim_template_spec(parts.runtime.gpu),
+                "spec": claim_template_spec(gpu.dra, gpu.count),
             }
         )
     return tuple(found)

@@ -6,7 +6,7 @@ Node labels are those of GPU feature discovery. Memory is labelled in MiB.
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tidegate.api.spec import Gpu
+from tidegate.api.spec import DeviceRequest, Gpu
 from tidegate.api.units import quantity
 
 PRODUCT_LABEL: Final = "nvidia.com/gpu.product"
@@ -14,7 +14,6 @@ MEMORY_LABEL: Final = "nvidia.com/gpu.memory"
 NVIDIA_TAINT: Final = "nvidia.com/gpu"
 CLAIM: Final = "gpu"
 """Name of the pod's resource claim, and of the one request in it."""
-DRIVER: Final = "gpu.nvidia.com"
 MIB: Final = 1 << 20
 
 
@@ -65,26 +64,16 @@ def taint_key(gpu: Gpu) -> str:
     return NVIDIA_TAINT if gpu.resource.startswith("nvidia.com/") else gpu.resource
 
 
-def claim_template_spec(gpu: Gpu) -> dict[str, Any]:
-    """The ``spec`` of the ResourceClaimTemplate of a revision that uses claims.
+def claim_template_spec(dra: DeviceRequest, count: int) -> dict[str, Any]:
+    """The ``spec`` of the ResourceClaimTemplate of a revision that asks for ``count`` devices.
 
-    Raises:
-        ValueError: the revision does not use claims.
+    Products and memory are selectors here: admission refuses the fields that say them otherwise.
     """
-    if gpu.dra is None:
-        raise ValueError("runtime.gpu.dra is not set")
-    expressions = list(gpu.dra.selectors)
-    if gpu.products:
-        names = ", ".join(f"'{product}'" for product in gpu.products)
-        expressions.append(f"device.attributes['{DRIVER}'].productName in [{names}]")
-    if gpu.min_memory is not None:
-        least = f"quantity('{gpu.min_memory}')"
-        expressions.append(f"device.capacity['{DRIVER}'].memory.compareTo({least}) >= 0")
     exactly: dict[str, Any] = {
-        "deviceClassName": gpu.dra.device_class_name,
+        "deviceClassName": dra.device_class_name,
         "allocationMode": "ExactCount",
-        "count": gpu.count,
+        "count": count,
     }
-    if expressions:
-        exactly["selectors"] = [{"cel": {"expression": e}} for e in expressions]
+    if dra.selectors:
+        exactly["selectors"] = [{"cel": {"expression": e}} for e in dra.selectors]
     return {"spec": {"devices": {"requests": [{"name": CLAIM, "exactly": exactly}]}}}

@@ -205,3 +205,32 @@ def test_every_embedded_inner_address_is_refused() -> None:
         number = int(ipaddress.IPv4Address(inner))
         for ip in (0xFFFF << 32 | number, 0x2002 << 112 | number << 80, 0x64FF9B << 96 | number):
             assert PUBLIC.why_refused(str(ipaddress.IPv6Address(ip))) is not None
+
+
+@pytest.mark.parametrize(
+    ("uri", "found"),
+    [
+        ("http://169.254.170.23/v1/credentials", (("169.254.170.23", 80),)),
+        ("http://[fd00:ec2::23]/v1/credentials", (("fd00:ec2::23", 80),)),
+        # The metadata server, whatever it is called, and others' services.
+        ("http://169.254.169.254/latest/meta-data", ()),
+        ("http://agent.example/v1/credentials", ()),
+        ("https://169.254.170.23/v1/credentials", ()),
+        ("", ()),
+    ],
+)
+def test_only_the_agent_of_eks_is_let_in(
+    monkeypatch: pytest.MonkeyPatch, uri: str, found: tuple[tuple[str, int], ...]
+) -> None:
+    monkeypatch.setenv(address.AGENT_VARIABLE, uri)
+    assert address.environment_agents() == found
+    guard = Guard(AddressPolicy(), address.environment_agents())
+    for host, port in found:
+        guard.check_connect(host, port)
+        with pytest.raises(AddressRefused):
+            guard.check_connect(host, port + 1)
+        # Not for a model's address, nor for a redirect of one.
+        with pytest.raises(AddressRefused):
+            AddressPolicy().check_host(host)
+    with pytest.raises(AddressRefused):
+        guard.check_connect("169.254.169.254", 80)

@@ -1,7 +1,8 @@
 """``s3://bucket/prefix`` or ``s3://bucket/key``, on AWS or any store that speaks S3 (s3fs).
 
 Secret keys: ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, optional ``AWS_SESSION_TOKEN``.
-Without a Secret: a web identity that the cloud's webhook put into this container's environment,
+Without a Secret: an identity that the cloud's webhook put into this container's environment (a web
+identity, or the address of EKS' Pod Identity agent), in the region that it put there, too;
 otherwise anonymous.
 """
 
@@ -9,7 +10,7 @@ import os
 from collections.abc import AsyncIterator
 from typing import Any
 
-from tidegate.fetch.address import refusal_in
+from tidegate.fetch.address import AGENT_VARIABLE, refusal_in
 from tidegate.fetch.errors import (
     AccessDenied,
     ArtifactInvalid,
@@ -23,6 +24,8 @@ from tidegate.fetch.source.https import moved_while_reading
 from tidegate.fetch.source.prefix import bucket_and_path, list_prefix
 
 KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+IDENTITY = ("AWS_WEB_IDENTITY_TOKEN_FILE", AGENT_VARIABLE)
+"""Variables of this container that say that it has an identity of its own."""
 DEFAULT_REGION = "us-east-1"  # what S3-compatible stores take when they have no regions
 _NOT_FOUND = frozenset({"NoSuchKey", "NoSuchBucket", "404", "NotFound"})
 _DENIED = frozenset(
@@ -94,9 +97,12 @@ class S3Source:
             options["secret"] = credentials.need("AWS_SECRET_ACCESS_KEY", purpose="s3")
             options["token"] = credentials.get("AWS_SESSION_TOKEN")
         else:
-            options["anon"] = "AWS_WEB_IDENTITY_TOKEN_FILE" not in os.environ
+            options["anon"] = not any(os.environ.get(name) for name in IDENTITY)
         endpoint = request.endpoint or credentials.get("AWS_ENDPOINT_URL")
         region = request.region or credentials.get("AWS_REGION", "AWS_DEFAULT_REGION")
+        if region is None and not options.get("anon", True):
+            # The webhooks say where the cluster is; they know nothing of a Secret's store.
+            region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
         self._fs = s3fs.S3FileSystem(
             asynchronous=True,
             skip_instance_cache=True,
