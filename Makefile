@@ -31,7 +31,7 @@ contract: venv ## contract tests against a real API server
 integration: venv ## tests against real servers (Triton, Envoy, S3, ...) as plain processes
 	@$(PY) -m e2e.suite integration
 
-integration-clouds: venv ## the ones whose servers take minutes to get: mlflow, Azurite, fake-gcs-server
+integration-clouds: venv ## the ones whose servers take minutes to get: mlflow, emulators, Flux, pipelines
 	@$(PY) -m e2e.suite integration-clouds
 
 integration-frameworks: venv ## preparing models of PyTorch and TensorFlow, which are 6 GB to get

@@ -71,9 +71,13 @@ def contract(progress: Progress) -> None:
 
 def integration(progress: Progress) -> None:
     """Tests against real servers as plain processes: Triton, Envoy, S3, registries."""
+    preflight.for_control_plane(progress)
     preflight.for_browser(progress)
     # Built here and not by the tests' fixtures, where nobody would see that it takes minutes.
-    for name in ("argocd-lua", "kstatus", "prometheus", "promtool"):
+    for name in (
+        *("kube-apiserver", "kube-controller-manager"),
+        *("argocd-lua", "kstatus", "prometheus", "promtool"),
+    ):
         gobuild.build(name, progress)
     command = [PYTHON, "-m", "pytest", "-q", "tests/integration", "-m", "not clouds"]
     _call(progress, "integration tests", [*command, f"--ignore={PREPARATION}"])
@@ -94,7 +98,11 @@ def _preparation(progress: Progress, *, frameworks: bool) -> None:
 
 
 def integration_clouds(progress: Progress) -> None:
-    """The integration tests whose servers take minutes to get (mlflow, cloud emulators)."""
+    """The integration tests whose servers take minutes to get (mlflow, emulators, Flux)."""
+    preflight.for_control_plane(progress)
+    preflight.for_pipelines(progress)
+    for name in ("kube-apiserver", "kube-controller-manager", "kustomize-controller"):
+        gobuild.build(name, progress)
     command = [PYTHON, "-m", "pytest", "-q", "tests/integration", "-m", "clouds"]
     title = "integration tests with mlflow and emulators"
     _call(progress, title, [*command, f"--ignore={PREPARATION}"])

@@ -85,6 +85,7 @@ PROGRAMS = {
         Program("argocd-lua", "argocd-lua"),
         Program("kstatus", "kstatus"),
         Program("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok"),
+        Program("kustomize-controller", "flux", "github.com/fluxcd/kustomize-controller"),
         Program("registry", "registry"),
         Program("fake-gcs", "fake-gcs", "github.com/fsouza/fake-gcs-server"),
         Program("contour", "contour", "github.com/projectcontour/contour/cmd/contour"),
@@ -93,7 +94,10 @@ PROGRAMS = {
 """In the order in which a cold machine should build them: contract tests need the first."""
 
 ON_DEMAND = frozenset(
-    {"argocd-lua", "contour", "fake-gcs", "kstatus", "kwok", "promtool", "registry"}
+    {
+        *("argocd-lua", "contour", "fake-gcs", "kstatus", "kustomize-controller", "kwok"),
+        *("promtool", "registry"),
+    }
 )
 """Built only when asked for by name."""
 

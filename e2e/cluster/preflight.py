@@ -37,6 +37,9 @@ NODE_TOOLS = {
 BROWSER_TOOLS = {"chromium": "chromium"}
 """For the dashboard's tests."""
 
+PIPELINE_TOOLS = {"mvn": "maven", "npm": "npm", "rsync": "rsync"}
+"""What the runners of pipelines need."""
+
 CLUSTER_TOOLS = {**CONTROL_PLANE_TOOLS, **NODE_TOOLS, **IMAGE_TOOLS}
 
 MINIMUM_GO = (1, 26)
@@ -222,6 +225,16 @@ def for_browser(progress: Progress) -> None:
     """
     _install(missing_packages(BROWSER_TOOLS), progress)
     _require(_tools(BROWSER_TOOLS))
+
+
+def for_pipelines(progress: Progress) -> None:
+    """Install what runs the examples of pipelines.
+
+    Raises:
+        Unfit: it is still missing.
+    """
+    _install(missing_packages(PIPELINE_TOOLS), progress)
+    _require(_tools(PIPELINE_TOOLS))
 
 
 def for_build(progress: Progress) -> None:
