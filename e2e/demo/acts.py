@@ -55,6 +55,8 @@ FILES: Final = (
     *("e2e/cluster/go/kubernetes/go.sum", "docs/images/data-path.svg"),
 )
 """Files of this repository, of many types."""
+PICTURED: Final = 6
+"""Of the files, in a picture of the story."""
 TEXT: Final = (
     "import os\nimport sys\n\n\ndef main() -> None:\n    print(os.getcwd(), sys.argv)\n" * 4
 )
@@ -204,7 +206,10 @@ class Player:
         say("Ready")
         answers = self._ask()
         self.answers = answers
-        screen.say(Text(""), Text(clients.table(answers)), Text(""))
+        table = clients.table(answers)
+        screen.say(Text(""), Text(table), Text(""), pictured=False)
+        shown = table.splitlines()[: 2 + PICTURED]
+        screen.told += [Text(""), Text("\n".join(shown)), Text(f"and {len(FILES) - PICTURED} more")]
         played.figures[DISAGREE] = sum(
             len({answer.label for answer in same}) > 1
             for same in zip(*answers.values(), strict=True)
@@ -359,7 +364,7 @@ class Player:
                 screen.show(*frame)
                 if not kept and ready < int(scaling.get("desired") or 0):
                     kept = True
-                    screen.keep(*frame)
+                    screen.keep(*frame, pictured=False)
                 if wanted[0].holds(ready - before) and wanted[1].holds(late) and from_s > start_s:
                     break
         tally = Tally.of(requests)

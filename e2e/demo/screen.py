@@ -121,9 +121,9 @@ class Screen:
         if self._live is not None:
             self._live.update(Group(Text(""), *what), refresh=True)
 
-    def keep(self, *what: RenderableType) -> None:
-        """A moment of the view that stays to be seen, on a terminal and in the picture."""
-        self.say(Padding(Group(*what), (1, 0, 1, 4)))
+    def keep(self, *what: RenderableType, pictured: bool = True) -> None:
+        """A moment of the view that stays to be seen."""
+        self.say(Padding(Group(*what), (1, 0, 1, 4)), pictured=pictured)
 
     def results(self, lines: Sequence[str], wrong: Sequence[str]) -> None:
         """How an act ended."""
