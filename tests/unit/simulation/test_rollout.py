@@ -16,7 +16,7 @@ from tidegate.simulation.rollout import Staging, stage
 CHANGE_S = 20.0
 COLD_START_S = 15.0
 RPS = 24.0
-SECONDS = 150.0
+SECONDS = 130.0
 SERVER = Server(0.004, 0.001, cv=0.1, max_batch=4, target_s=0.1)
 
 
