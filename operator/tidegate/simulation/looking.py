@@ -119,6 +119,7 @@ class Trial:
         self._suspect_until_s = 0.0
         self._all_read_s: float | None = None
         self._read_s: dict[str, float] = {}
+        self._requests: dict[str, int] = {}
         self._rates: deque[tuple[float, int]] = deque()
         self._loads: deque[tuple[float, float]] = deque()
         self._told: _Signal | None = None
@@ -175,6 +176,7 @@ class Trial:
             self._suspect_until_s = at_s + SUSPECT_FOR_S
         for reading in readings:
             self._read_s[reading.pod] = at_s
+            self._requests[reading.pod] = sum(c.started for c in reading.classes.values())
         missing = [pod for pod, revision in unread.items() if revision == measure.canary]
         if not missing and any(r.revision == measure.canary for r in readings):
             self._all_read_s = at_s
@@ -203,6 +205,7 @@ class Trial:
             canary_arrivals=(before.canary_arrivals if before else 0) + block.canary_arrivals,
             stable_arrivals=(before.stable_arrivals if before else 0) + block.stable_arrivals,
             mirrored=(before.mirrored if before else 0) + block.mirrored,
+            requests=sum(self._requests.values()),
             arrivals_per_s=sum(n for _, n in self._rates) / seconds if seconds else None,
             in_flight_per_pod=(
                 sum(n for _, n in self._loads) / len(self._loads) if self._loads else None
