@@ -212,7 +212,7 @@ def test_gitlabs_pipeline_by_gitlab_ci_local(
         ran = [line.split()[0] for line in said.splitlines() if " starting shell " in line]
         assert ran == [name], said
         # Not by its own status: that is 0 whatever a job's is.
-        ended = re.search(rf"^{name} finished in [^A-Z\n]*([A-Z]*)", said, re.MULTILINE)
+        ended = re.search(rf"^{name} +finished in [^A-Z\n]*([A-Z]*)", said, re.MULTILINE)
         assert ended, said
         words = {"": "passed", "WARN": "warned", "FAIL": "failed"}
         return Outcome(words[ended[1]], said)
