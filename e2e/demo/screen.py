@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
 from typing import Any, Final
+from xml.sax.saxutils import escape
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -147,8 +148,10 @@ def svg(told: Sequence[RenderableType], title: str) -> str:
     )
     for one in told:
         console.print(one)
-    drawn = console.export_svg(title=title, unique_id="tidegate-demo")
-    return "".join(f"{line.rstrip()}\n" for line in _FONT.sub("", drawn).splitlines())
+    drawn = _FONT.sub("", console.export_svg(title=title, unique_id="tidegate-demo"))
+    # For those who do not see it, and for a browser's tab.
+    named = drawn.replace(">", f"><title>{escape(title)} in a terminal</title>", 1)
+    return "".join(f"{line.rstrip()}\n" for line in named.splitlines())
 
 
 def record(told: Sequence[RenderableType], title: str, path: Path) -> None:

@@ -67,7 +67,8 @@ def test_the_picture_shows_the_story_and_asks_no_other_server(tmp_path: Path) ->
     record(screen.told, "make demo", path)
     text = path.read_text()
     assert text == svg(screen.told, "make demo")
-    ElementTree.fromstring(text)
+    drawn = ElementTree.fromstring(text)
+    assert [one.text for one in drawn if one.tag.endswith("title")] == ["make demo in a terminal"]
     assert "font-face" not in text
     assert set(re.findall(r"https?://[^\"'\s)<]+", text)) == {"http://www.w3.org/2000/svg"}
     assert "Mirroring,&#160;100%&#160;mirrored" in text
