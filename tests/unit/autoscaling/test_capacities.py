@@ -58,7 +58,7 @@ def test_as_the_model_says(pod: Pod, target: float) -> None:
 
 
 def test_a_drift_within_a_cell_costs_nothing() -> None:
-    capacities = Capacities(ENDLESS)
+    capacities = Capacities(ENDLESS, fine=FEWER)
     settled(capacities, POD, 0.99, 103.0)
     capacities.refill()
     left = capacities.left
@@ -70,7 +70,7 @@ def test_a_drift_within_a_cell_costs_nothing() -> None:
 
 def test_another_objective_at_the_same_load_costs_nothing() -> None:
     """A run tells all quantiles: whoever is at this load, whatever is wanted there."""
-    capacities = Capacities(ENDLESS)
+    capacities = Capacities(ENDLESS, fine=FEWER)
     share = settled(capacities, POD, 0.99, 103.0)
     left = capacities.left
     rate = share * POD.throughput
@@ -100,8 +100,9 @@ def test_nothing_jumps_while_what_was_measured_wanders(
 
 def test_a_variation_between_those_of_the_grid() -> None:
     pod = Pod(126.0, 28.0, batch=8, cv=0.12)
-    worked = capacity(pod, 0.99, 500.0).rate / pod.throughput
-    assert settled(Capacities(ENDLESS), pod, 0.99, 500.0) == pytest.approx(worked, rel=0.03)
+    worked = capacity(pod, 0.99, 500.0, arrivals=FEWER).rate / pod.throughput
+    capacities = Capacities(ENDLESS, fine=FEWER)
+    assert settled(capacities, pod, 0.99, 500.0) == pytest.approx(worked, rel=0.03)
     place = Capacities(0).at(pod)
     assert place.idle_quantile(0.99) == pytest.approx(idle_quantile(pod, 0.99), rel=0.01)
 
@@ -122,7 +123,7 @@ def test_shares_rise_with_the_target_without_jumps() -> None:
 
 
 def test_times_in_another_unit_are_the_same_pod() -> None:
-    capacities = Capacities(ENDLESS)
+    capacities = Capacities(ENDLESS, fine=FEWER)
     one = settled(capacities, POD, 0.99, 100.0)
     left = capacities.left
     other = capacities.find(Pod(0.008, 0.006, batch=8), 0.99, 0.1)
