@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import yaml
 
 from e2e.cluster.audit import AuditLog, by_kind
 from e2e.cluster.flux import CONTROLLER, KUSTOMIZE, NAMESPACE, flux
@@ -94,7 +93,7 @@ def test_an_upgrade_a_rollback_and_a_revert(
     first = ask_for(source.folder, 1)
     commit = source.commit("first version")
     until(lambda: settled(place, commit, "True"), "Flux is done with the first version")
-    assert place.stable()["source"] == first
+    assert place.stable().get("source") == first, "Flux was done before the operator had looked"
 
     # Ready only when it has all of the traffic; the bake is not waited for.
     second = ask_for(source.folder, 2)
@@ -149,4 +148,4 @@ def test_an_upgrade_a_rollback_and_a_revert(
     commit = source.revert(third)
     until(lambda: settled(place, commit, "True"), "Flux is done with the revert")
     assert place.stable()["hash"] == stable
-    assert yaml.safe_load(yaml.safe_dump(place.live()["spec"]["model"]["source"]))["uri"] == second
+    assert place.live()["spec"]["model"]["source"]["uri"] == second
