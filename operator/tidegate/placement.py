@@ -20,6 +20,8 @@ from tidegate.record import Phase
 
 FULLEST: Final = 0.7
 """Mean requests in flight per model instance up to which a pod is taken to keep its latency."""
+EVEN: Final = 1.05
+"""A canary pod may carry this factor of what a stable pod carries: balancing is no evener."""
 SETTLE_S: Final = 60.0
 """Least time between two stable pods that give way: to stop, and for the scheduler to see it."""
 MEND: Final = "To free it: rollout.strategy: Recreate, one more GPU, or fewer replicas elsewhere."
@@ -94,10 +96,22 @@ class Placement:
     swap_back_s: float | None = None
 
 
-def pods_for(share: float, wanted: int) -> int:
-    """Canary pods that a share of the traffic needs, at least 1 (0 where nothing is to run)."""
+def pods_for(share: float, full: int, stable_kept: float = 1.0) -> int:
+    """Canary pods that a share of the traffic needs, at least 1 (0 where nothing is to run).
+
+    So many that a canary pod carries no more than a stable pod beside it. With fewer, wherever
+    requests queue or batch, a good version would be slower than stable for its number of pods.
+
+    Args:
+        share: of the traffic, 0 to 1.
+        full: canary pods that all the traffic needs; never more.
+        stable_kept: part of stable's pods that is still there, 0 to 1.
+    """
+    if share >= 1.0:
+        return full
     # Rounded first: 0.07 x 100 is a little more than 7 in binary.
-    return min(wanted, max(1, math.ceil(round(share * wanted, 9))))
+    balanced = share / (1.0 - share) * stable_kept * full
+    return min(full, max(1, math.ceil(round(balanced / EVEN, 9))))
 
 
 def can_carry(
@@ -114,7 +128,8 @@ def can_carry(
         wanted_canary: replicas that the canary needs for all the traffic; None: as many.
     """
     full = wanted if wanted_canary is None else wanted_canary
-    return ready >= min(pods_for(share, full), _most(wanted, gave_way, full))
+    needed = pods_for(share, full, _kept(wanted, gave_way))
+    return ready >= min(needed, _most(wanted, gave_way, full))
 
 
 def place(
@@ -164,7 +179,7 @@ def place(
         gone = stable.there == stable.leaving == 0
         return Placement(0, full if gone else 0)
     share_asked = 1.0 if strategy is Strategy.BLUE_GREEN else next_share
-    asked = max(pods_for(share_asked, full), min(canary.there, full))
+    asked = max(pods_for(share_asked, full, _kept(wanted, gave_way)), min(canary.there, full))
     if stable.waiting and stable.ready < wanted - gave_way:
         return _stable_first(wanted, share, stable, canary, gave_way, start_s)
 
@@ -197,6 +212,11 @@ def place(
     else:
         reason, message = "", _swapped(gave_way, start_s)
     return Placement(wanted - gave_way, number, gave_way, mode, reason, message, back_s)
+
+
+def _kept(wanted: int, gave_way: int) -> float:
+    """Part of stable's pods that did not give way."""
+    return 1.0 - min(gave_way, wanted) / wanted if wanted else 1.0
 
 
 def _most(wanted: int, gave_way: int, full: int) -> int:
@@ -259,7 +279,8 @@ def _stable_first(
     wanted: int, share: float, stable: Pods, canary: Pods, gave_way: int, start_s: float | None
 ) -> Placement:
     """A stable pod finds no GPU: the canary keeps only what its traffic needs."""
-    needed = pods_for(share, wanted) if share > 0 else 0
+    # As if they were stable's own pods: no more than its part of all the pods.
+    needed = pods_for(share, wanted, 1.0 - share) if share > 0 else 0
     text = (
         f"{stable.ready} of {_pods(wanted - gave_way)} of stable are ready: {stable.waiting} "
         "Stable comes first, so the new revision takes no further GPU."

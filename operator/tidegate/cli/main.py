@@ -571,7 +571,7 @@ def wait(
 
 def main(arguments: Iterable[str] | None = None) -> None:
     """Run a command, and end the process with its exit code."""
-    # A short command mostly imports, and nothing of that is garbage: a tenth of its time.
+    # A short command mostly imports, and nothing of that is garbage: 4 to 11 % of its time.
     gc.set_threshold(GARBAGE_EVERY)
     name = "kubectl tidegate" if "kubectl-tidegate" in sys.argv[0] else "tidegate"
     run: Callable[..., object] = app

@@ -1,6 +1,6 @@
 """Reads the sidecars of live canaries, again and again, and keeps what the tests say of them.
 
-One task for each rollout under way. A look reads all pods of both revisions that have an address,
+One task for each rollout under way. A look reads all pods of both revisions whose sidecar began,
 Ready or not, side by side; what happened since the last look goes to the evidence. The reconciler
 is woken when that changes what may be done, and asks `Measurer.measured`.
 
@@ -10,10 +10,10 @@ A pod that cannot be read directly for a while is looked up in Prometheus, where
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Final, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import structlog
 
@@ -31,6 +31,7 @@ from tidegate.measurement import (
     read_page,
 )
 from tidegate.observed import Measured, Object
+from tidegate.resources.pod import ENVOY
 from tidegate.resources.sidecar import INTERNAL_PORT, SIDECAR_METRICS_PATH, TrafficClass
 from tidegate.runtime.cache import Key
 from tidegate.runtime.fleet import View
@@ -114,7 +115,7 @@ class OtherSource(Protocol):
 
 
 def pods_at(pods: Iterable[Object], revisions: Iterable[str], started: str = "") -> list[PodAt]:
-    """Pods of these revisions that have an address and are not over.
+    """Pods of these revisions that have an address, whose sidecar began, and that are not over.
 
     Args:
         pods: all of a ModelDeployment.
@@ -130,6 +131,8 @@ def pods_at(pods: Iterable[Object], revisions: Iterable[str], started: str = "")
         ip = status.get("podIP")
         if revision not in wanted or not ip or status.get("phase") in ("Succeeded", "Failed"):
             continue
+        if _fetches_still(status):
+            continue
         told_to_leave = metadata.get("deletionTimestamp")
         grace_s = metadata.get("deletionGracePeriodSeconds") or 0
         if told_to_leave and _before(told_to_leave, grace_s, started):
@@ -137,6 +140,14 @@ def pods_at(pods: Iterable[Object], revisions: Iterable[str], started: str = "")
         host = f"[{ip}]" if ":" in ip else ip
         found.append(PodAt(metadata["uid"], metadata["name"], revision, f"{host}:{INTERNAL_PORT}"))
     return found
+
+
+def _fetches_still(status: Mapping[str, Any]) -> bool:
+    """Whether the sidecar was never started: nobody can have asked such a pod anything."""
+    for container in status.get("initContainerStatuses") or ():
+        if container.get("name") == ENVOY:
+            return "waiting" in (container.get("state") or {}) and not container.get("restartCount")
+    return False
 
 
 def _before(deletion: str, grace_s: float, started: str) -> bool:

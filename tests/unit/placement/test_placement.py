@@ -1,5 +1,6 @@
 """Pods during a rollout: tables of single decisions, and whole rollouts on a toy cluster."""
 
+import math
 from itertools import pairwise
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from tests.unit.placement.cluster import Run
 from tidegate.api.spec import Strategy, Surge
 from tidegate.placement import (
+    EVEN,
     FULLEST,
     Load,
     Mode,
@@ -53,16 +55,33 @@ def waiting(there: int, ready: int, waited_s: float = 400.0) -> Pods:
 @pytest.mark.parametrize(
     ("share", "wanted", "pods"),
     [
-        *((0.01, 1, 1), (0.01, 100, 1), (0.05, 4, 1), (0.25, 4, 1), (0.26, 4, 2), (0.5, 3, 2)),
+        *((0.01, 1, 1), (0.01, 100, 1), (0.05, 4, 1), (0.25, 3, 1), (0.25, 4, 2), (0.26, 4, 2)),
+        *((0.5, 2, 2), (0.5, 3, 3), (0.5, 20, 20), (0.75, 4, 4)),
         *((1.0, 3, 3), (0.0, 3, 1), (0.0, 0, 0), (0.5, 0, 0)),
-        # 0.07 x 100 is 7.000000000000001 in binary.
-        *((0.07, 100, 7), (0.29, 100, 29), (0.57, 100, 57), (0.58, 50, 29)),
     ],
 )
 def test_pods_that_a_share_needs(share: float, wanted: int, pods: int) -> None:
     assert pods_for(share, wanted) == pods
     assert can_carry(share, wanted, pods)
     assert pods == 0 or not can_carry(share, wanted, pods - 1)
+
+
+@given(
+    share=st.floats(0.0, 0.99),
+    wanted=st.integers(1, 60),
+    gave_way=st.integers(0, 59),
+)
+def test_a_canary_pod_carries_no_more_than_a_stable_pod(
+    share: float, wanted: int, gave_way: int
+) -> None:
+    kept = 1.0 - min(gave_way, wanted - 1) / wanted
+    pods = pods_for(share, wanted, kept)
+    assert 1 <= pods <= wanted
+    if pods < wanted:
+        of_stable = (1.0 - share) / (kept * wanted)
+        assert share / pods <= EVEN * of_stable * (1.0 + 1e-6)
+    # Where pods give way one for one, its part of all the pods is enough.
+    assert pods_for(share, wanted, 1.0 - share) <= math.ceil(round(share * wanted, 9)) or pods == 1
 
 
 def test_the_whole_traffic_on_one_pod_less_where_the_last_stable_pod_stays() -> None:
@@ -77,7 +96,7 @@ def test_the_whole_traffic_on_one_pod_less_where_the_last_stable_pod_stays() -> 
     ("changes", "pods"),
     [
         ({}, (4, 1)),
-        ({"next_share": 0.5, "share": 0.25, "phase": Phase.CANARY, "canary": Pods(1, 1)}, (4, 2)),
+        ({"next_share": 0.5, "share": 0.25, "phase": Phase.CANARY, "canary": Pods(2, 2)}, (4, 4)),
         ({"next_share": 1.0, "share": 0.5, "phase": Phase.CANARY, "canary": Pods(2, 2)}, (4, 4)),
         ({"next_share": 1.0, "share": 1.0, "phase": Phase.BAKING, "canary": Pods(4, 4)}, (4, 4)),
         # It does not shrink in a rollout, except with what is wanted at all.

@@ -208,6 +208,26 @@ def test_whom_to_ask() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("state", "restarts", "asked"),
+    [
+        ({"waiting": {"reason": "PodInitializing"}}, 0, False),
+        ({"running": {}}, 0, True),
+        ({"waiting": {"reason": "CrashLoopBackOff"}}, 1, True),
+        ({"terminated": {}}, 0, True),
+    ],
+)
+def test_a_pod_that_still_fetches_is_not_asked(
+    state: dict[str, Any], restarts: int, asked: bool
+) -> None:
+    found = pod("new")
+    found["status"]["initContainerStatuses"] = [
+        {"name": "fetch", "restartCount": 0, "state": {"running": {}}},
+        {"name": "envoy", "restartCount": restarts, "state": state},
+    ]
+    assert [p.uid for p in pods_at([found], ("canary",))] == ["new"] * asked
+
+
 async def test_nothing_is_measured_unless_wanted(world: World) -> None:
     world.measurer.want(KEY, None, BOTH)
     await world.look()
