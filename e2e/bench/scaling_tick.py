@@ -191,9 +191,10 @@ def measure(report: Report, count: int, seconds: float, checked: int) -> None:
         if tick % 12 == 0:
             print(f"{passed_s:.0f} s: {used_s:.2f} s, {capacities.inexact} to go", file=sys.stderr)
     report.add("first minutes: one round of looks", "s", first, aim=AIM)
-    report.add("later: one round of looks", "s", settled, aim=AIM)
-    report.add("later: the 99 % quantile", "s", [quantile(settled, 0.99)])
-    report.add("later: capacities worked out exactly", "%", known)
+    if settled:
+        report.add("later: one round of looks", "s", settled, aim=AIM)
+        report.add("later: the 99 % quantile", "s", [quantile(settled, 0.99)])
+        report.add("later: capacities worked out exactly", "%", known)
     pairs = zip(deployments[:checked], demands[:checked], strict=True)
     distances = [off(each, demand) for each, demand in pairs if demand is not None]
     found = sorted(100.0 * abs(each) for each in distances if each is not None)
