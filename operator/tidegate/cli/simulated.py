@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from tidegate.api.spec import ScalingMode
+from tidegate.cli.picture import three_axes
 from tidegate.cli.simulating import Result, Wanted, one_pod_holds
-from tidegate.cli.trouble import Trouble
 from tidegate.simulation.world import Outcome
 
 BARS: Final = "▁▂▃▄▅▆▇█"
@@ -175,44 +175,27 @@ def draw(wanted: Wanted, results: Sequence[Result], path: Path) -> None:
     Raises:
         Trouble: matplotlib is not installed, or the file cannot be written.
     """
-    try:
-        import matplotlib
-    except ImportError:
-        raise Trouble(
-            "--picture needs matplotlib, which is not installed", "pip install matplotlib"
-        ) from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (top, middle, bottom) = pyplot.subplots(3, 1, figsize=(10, 8), sharex=True)
-    moments = results[0].outcome.moments
-    minutes = [m.at_s / 60 for m in moments]
-    top.plot(minutes, [wanted.load.rate(m.at_s - 1e-6) for m in moments], color="#555555")
-    top.set_ylabel("requests/s")
-    top.set_title(f"{wanted.name}: {wanted.load.name}")
-    for each in results:
-        o = each.outcome
-        minutes = [m.at_s / 60 for m in o.moments]
-        label = f"{each.law}: {100 * o.attainment:.2f} %, {gpu_hours(wanted, o):.2f} h"
-        (line,) = middle.step(minutes, [m.desired for m in o.moments], where="post", label=label)
-        missed = _missed(o)
-        width = minutes[-1] / len(missed)
-        bottom.plot(
-            [(i + 0.5) * width for i in range(len(missed))],
-            [100 * m for m in missed],
-            color=line.get_color(),
-        )
-    middle.set_ylabel("replicas")
-    middle.set_ylim(bottom=0)
-    middle.legend(frameon=False, fontsize=9)
-    bottom.set_ylabel("not in time, %")
-    bottom.set_xlabel("minutes")
-    for axis in (top, middle, bottom):
-        axis.grid(alpha=0.3)
-    figure.tight_layout()
-    try:
-        figure.savefig(path, dpi=90)
-    except (OSError, ValueError) as error:
-        raise Trouble(
-            f"{path} cannot be written: {error}", "give a path that ends in .png"
-        ) from None
+    with three_axes(path, 8) as (top, middle, bottom):
+        moments = results[0].outcome.moments
+        minutes = [m.at_s / 60 for m in moments]
+        top.plot(minutes, [wanted.load.rate(m.at_s - 1e-6) for m in moments], color="#555555")
+        top.set_ylabel("requests/s")
+        top.set_title(f"{wanted.name}: {wanted.load.name}")
+        for each in results:
+            o = each.outcome
+            minutes = [m.at_s / 60 for m in o.moments]
+            label = f"{each.law}: {100 * o.attainment:.2f} %, {gpu_hours(wanted, o):.2f} h"
+            (line,) = middle.step(
+                minutes, [m.desired for m in o.moments], where="post", label=label
+            )
+            missed = _missed(o)
+            width = minutes[-1] / len(missed)
+            bottom.plot(
+                [(i + 0.5) * width for i in range(len(missed))],
+                [100 * m for m in missed],
+                color=line.get_color(),
+            )
+        middle.set_ylabel("replicas")
+        middle.set_ylim(bottom=0)
+        middle.legend(frameon=False, fontsize=9)
+        bottom.set_ylabel("not in time, %")

@@ -5,10 +5,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+from tidegate.cli.picture import three_axes
 from tidegate.cli.simulated import aligned, bars, binned, clock_of, header
 from tidegate.cli.simulating import Wanted
 from tidegate.cli.simulating_rollout import Run
-from tidegate.cli.trouble import Trouble
 from tidegate.record import Phase
 from tidegate.rollout import LIVE, percent
 from tidegate.simulation.outcome import Decision, Moment, Outcome
@@ -202,59 +202,43 @@ def draw(staging: Staging, outcome: Outcome, path: Path) -> None:
     Raises:
         Trouble: matplotlib is not installed, or the file cannot be written.
     """
-    try:
-        import matplotlib
-    except ImportError:
-        raise Trouble(
-            "--picture needs matplotlib, which is not installed", "pip install matplotlib"
-        ) from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (top, middle, bottom) = pyplot.subplots(3, 1, figsize=(10, 9), sharex=True)
-    moments = outcome.moments
-    minutes = [m.at_s / 60 for m in moments]
-    old, new = "#4c72b0", "#dd8452"
-    top.step(minutes, [100 * m.weight for m in moments], where="post", color=new)
-    top.fill_between(minutes, [100 * m.weight for m in moments], step="post", color=new, alpha=0.25)
-    copies = [100 * m.mirror for m in moments]
-    if any(copies):
-        top.step(minutes, copies, where="post", color=new, linestyle=":", label="copied")
-        top.legend(frameon=False, fontsize=SMALL)
-    top.set_ylabel("to the new version, %")
-    top.set_ylim(0, 105)
-    _mark(top, outcome)
-    for side, colour, name in (("old", old, "old version"), ("new", new, "new version")):
-        sides = [getattr(m, side) for m in moments]
-        middle.step(minutes, [s.ready for s in sides], where="post", color=colour, label=name)
-        middle.step(minutes, [s.desired for s in sides], where="post", color=colour, linestyle=":")
-        latency = [float("nan") if s.latency_s is None else 1000 * s.latency_s for s in sides]
-        bottom.plot(minutes, latency, color=colour)
-    middle.set_ylabel("pods: ready, and asked for (dots)")
-    middle.set_ylim(bottom=0)
-    middle.yaxis.get_major_locator().set_params(integer=True)
-    middle.legend(frameon=False, fontsize=SMALL)
-    target_ms = 1000 * staging.old.target_s
-    bottom.axhline(target_ms, color="#555555", linestyle="--", linewidth=1)
-    bottom.text(0.0, target_ms, f" {target_ms:g} ms", va="bottom", fontsize=SMALL)
-    bottom.set_ylabel(f"p{100 * staging.old.quantile:g} of 30 s, ms")
-    bottom.set_ylim(bottom=0)
-    bottom.set_xlabel("minutes")
-    said = "; ".join(map(str, staging.faults))
-    top.set_title(f"{staging.name}: {staging.load.name}" + (f", {said}" if said else ""))
-    for axis in (top, middle, bottom):
-        axis.grid(alpha=0.3)
-        axis.axvline(staging.change_s / 60, color="#555555", linewidth=1)
-        axis.margins(x=0)
-    figure.tight_layout()
-    try:
-        figure.savefig(path, dpi=90)
-    except (OSError, ValueError) as error:
-        raise Trouble(
-            f"{path} cannot be written: {error}", "give a path that ends in .png"
-        ) from None
-    finally:
-        pyplot.close(figure)
+    with three_axes(path, 9) as (top, middle, bottom):
+        moments = outcome.moments
+        minutes = [m.at_s / 60 for m in moments]
+        old, new = "#4c72b0", "#dd8452"
+        top.step(minutes, [100 * m.weight for m in moments], where="post", color=new)
+        top.fill_between(
+            minutes, [100 * m.weight for m in moments], step="post", color=new, alpha=0.25
+        )
+        copies = [100 * m.mirror for m in moments]
+        if any(copies):
+            top.step(minutes, copies, where="post", color=new, linestyle=":", label="copied")
+            top.legend(frameon=False, fontsize=SMALL)
+        top.set_ylabel("to the new version, %")
+        top.set_ylim(0, 105)
+        _mark(top, outcome)
+        for side, colour, name in (("old", old, "old version"), ("new", new, "new version")):
+            sides = [getattr(m, side) for m in moments]
+            middle.step(minutes, [s.ready for s in sides], where="post", color=colour, label=name)
+            middle.step(
+                minutes, [s.desired for s in sides], where="post", color=colour, linestyle=":"
+            )
+            latency = [float("nan") if s.latency_s is None else 1000 * s.latency_s for s in sides]
+            bottom.plot(minutes, latency, color=colour)
+        middle.set_ylabel("pods: ready, and asked for (dots)")
+        middle.set_ylim(bottom=0)
+        middle.yaxis.get_major_locator().set_params(integer=True)
+        middle.legend(frameon=False, fontsize=SMALL)
+        target_ms = 1000 * staging.old.target_s
+        bottom.axhline(target_ms, color="#555555", linestyle="--", linewidth=1)
+        bottom.text(0.0, target_ms, f" {target_ms:g} ms", va="bottom", fontsize=SMALL)
+        bottom.set_ylabel(f"p{100 * staging.old.quantile:g} of 30 s, ms")
+        bottom.set_ylim(bottom=0)
+        said = "; ".join(map(str, staging.faults))
+        top.set_title(f"{staging.name}: {staging.load.name}" + (f", {said}" if said else ""))
+        for axis in (top, middle, bottom):
+            axis.axvline(staging.change_s / 60, color="#555555", linewidth=1)
+            axis.margins(x=0)
 
 
 def _mark(axis: Any, outcome: Outcome) -> None:
