@@ -120,7 +120,8 @@ def kubectl(scene: Stage, *arguments: str) -> None:
     )
 
 
-def _require_cluster(settings: Settings) -> None:
+def require_cluster(settings: Settings) -> None:
+    """End the program unless the embedded cluster answers."""
     missing = f"no embedded cluster at {settings.kubeconfig}: make cluster"
     if not settings.kubeconfig.exists():
         sys.exit(missing)
@@ -131,7 +132,7 @@ def _require_cluster(settings: Settings) -> None:
         sys.exit(f"{missing} ({error})")
 
 
-def _require_operator(settings: Settings, client: KubeClient, progress: Progress) -> None:
+def require_operator(settings: Settings, client: KubeClient, progress: Progress) -> None:
     """Install the chart as the demo does, unless an operator that can fetch from S3 is there."""
     platform = client.get("v1", "ConfigMap", "tidegate-platform", addons.OPERATOR_NAMESPACE)
     if platform is None or settings.s3_address not in str(platform.get("data")):
@@ -148,9 +149,9 @@ def _require_operator(settings: Settings, client: KubeClient, progress: Progress
 def stage(namespace: str, progress: Progress) -> Iterator[Stage]:
     """The embedded cluster with an operator, and a namespace until the block ends."""
     settings = Settings()
-    _require_cluster(settings)
+    require_cluster(settings)
     with KubeClient(settings.kubeconfig, user_agent="tidegate-bench") as client:
-        _require_operator(settings, client, progress)
+        require_operator(settings, client, progress)
         folder = magika.build(paths.CACHE / "magika" / "repositories")["v3"]
         keys = {"access_key": settings.s3_access_key, "secret_key": settings.s3_secret_key}
         upload(folder, f"{BUCKET}/magika", endpoint=settings.s3_endpoint, **keys)

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from e2e.bench.report import OUT, Machine
+from e2e.bench.stage import require_cluster, require_operator
 from e2e.cluster import paths
 from e2e.cluster.kube import KubeClient, NotReached
 from e2e.cluster.progress import Progress
@@ -97,7 +98,9 @@ def _play(
     """Play what is left; each result is kept at once."""
     began = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
     seed = int(time.time()) % 1_000_000_000
+    require_cluster(SETTINGS)
     with KubeClient(SETTINGS.kubeconfig) as kube:
+        require_operator(SETTINGS, kube, progress)
         space = Space(kube, NAMESPACE)
         space.create()
         stage = Stage(space, BY_NAME[left[0][1]])
