@@ -8,10 +8,11 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 from e2e import preparation_venv
-from e2e.cluster import gobuild, images, lifecycle, node_images, paths, preflight
+from e2e.cluster import gobuild, images, lifecycle, node_images, paths, preflight, processes
 from e2e.cluster.progress import Progress
 from e2e.cluster.settings import Settings
 
@@ -37,6 +38,34 @@ def _call(progress: Progress, title: str, command: Sequence[str]) -> None:
         done = subprocess.run(command, cwd=paths.REPOSITORY, env=_environment(), check=False)
         if done.returncode != 0:
             raise StageFailed(f"{title}: {' '.join(command)} ended with status {done.returncode}")
+
+
+@contextmanager
+def _built_ahead(progress: Progress) -> Iterator[None]:
+    """Build what the cluster needs while the stages before it run, with what they leave idle.
+
+    Those stages wait for servers most of their time, a cold machine compiles for a quarter of an
+    hour. A build that fails here is tried again, and told, by the stage that needs it.
+    """
+    # Here, not beside the stages: only one installation of packages can run at a time.
+    preflight.for_build(progress)
+    command = [PYTHON, "-m", "e2e.cluster", "build"]
+    suite = os.getpid()
+
+    def in_the_child() -> None:
+        processes.die_with(suite)
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+    building = subprocess.Popen(
+        command, cwd=paths.REPOSITORY, env=_environment(), preexec_fn=in_the_child
+    )
+    try:
+        yield
+    finally:
+        # What it has not finished, the cluster's stage finished with it: locks tell them apart.
+        if building.poll() is None:
+            building.terminate()
+            building.wait()
 
 
 def check(progress: Progress) -> None:
@@ -155,14 +184,15 @@ def run(names: Sequence[str], progress: Progress) -> None:
     Raises:
         StageFailed: by the first that fails; later ones are not run, but `cluster-down` is.
     """
-    for position, name in enumerate(names):
-        progress.say(f"== {name} ({position + 1} of {len(names)})")
-        try:
-            STAGES[name](progress)
-        except Exception:
-            if "cluster" in names[:position] and "cluster-down" in names[position + 1 :]:
-                cluster_down(progress)
-            raise
+    with _built_ahead(progress) if "cluster" in names[1:] else nullcontext():
+        for position, name in enumerate(names):
+            progress.say(f"== {name} ({position + 1} of {len(names)})")
+            try:
+                STAGES[name](progress)
+            except Exception:
+                if "cluster" in names[:position] and "cluster-down" in names[position + 1 :]:
+                    cluster_down(progress)
+                raise
     progress.say("passed: " + " ".join(names))
 
 

@@ -41,7 +41,7 @@ def tool_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     return merged
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """In a new child: ask the kernel to kill it when the thread that forked it ends."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -71,7 +71,7 @@ def spawn(
             stdout=sink,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=(lambda: _die_with(parent)) if die_with_parent else None,
+            preexec_fn=(lambda: die_with(parent)) if die_with_parent else None,
             env={**tool_environment(environment), OWNER_VARIABLE: owner, "TIDEGATE_NAME": name},
         )
 
@@ -93,7 +93,7 @@ def run_tool(
         capture_output=True,
         text=True,
         check=False,
-        preexec_fn=lambda: _die_with(parent),
+        preexec_fn=lambda: die_with(parent),
     )
 
 
