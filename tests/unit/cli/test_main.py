@@ -1,7 +1,5 @@
 """The commands as they are typed; how they meet an API server is tests/contract's."""
 
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -33,20 +31,6 @@ def test_help(arguments: list[str]) -> None:
 
 def test_version() -> None:
     assert CliRunner().invoke(main.app, ["--version"]).output.startswith("tidegate ")
-
-
-def test_nothing_heavy_is_imported_for_help() -> None:
-    """What takes long to import is imported by the commands that need it."""
-    script = "import sys, tidegate.cli.main; print(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={"PYTHONPATH": "operator"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    loaded = set(done.stdout.split())
-    assert not loaded & {"rich", "yaml", "pydantic", "kopf", "http.client", "aiohttp", "httpx"}
 
 
 def test_both_names_are_installed() -> None:
