@@ -87,10 +87,10 @@ generate: venv ## write the CRD, its copies, the references, the chart's README,
 	@$(PY) -m helm.generate
 
 lock: ## write the lock files anew from pyproject.toml and the images' *.in
-	$(LOCK) pyproject.toml --extra operator -o requirements/operator.txt
+	$(LOCK) pyproject.toml --extra operator --extra tracing -o requirements/operator.txt
 	$(LOCK) pyproject.toml --extra fetch -o requirements/fetch.txt
-	$(LOCK) pyproject.toml --extra operator --extra cli --extra fetch --group dev --group e2e \
-		-o requirements/dev.txt
+	$(LOCK) pyproject.toml --extra operator --extra tracing --extra cli --extra fetch --group dev \
+		--group e2e -o requirements/dev.txt
 	$(LOCK) pyproject.toml --extra cli --extra preparation -o requirements/preparation.txt
 	$(LOCK) pyproject.toml --extra cli --extra preparation --group preparation-tests \
 		-o requirements/preparation-tests.txt
