@@ -5,6 +5,7 @@ and ``Stalled`` are abnormal when True: under way, and waiting for somebody to m
 revision that was rolled back leaves Available=True, Ready=False, Stalled=True. Pure.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -12,7 +13,7 @@ from tidegate.api.spec import Spec
 from tidegate.api.status import ScalingStatus, SloStatus
 from tidegate.autoscaling.decision import Decision, Hold
 from tidegate.diagnosis import READY, Finding, Severity
-from tidegate.observed import Attained, Measured
+from tidegate.observed import Attained, GoldenResult, Measured
 from tidegate.record import Record
 from tidegate.rollout import LIVE, MEASURED, Course, serving
 from tidegate.scaling import Replicas
@@ -41,7 +42,7 @@ def conditions(
     slo: SloStatus,
     attained: Attained | None,
 ) -> list[Verdict]:
-    """All conditions but `RuntimeOutdated`.
+    """All conditions but `RuntimeOutdated` and `AnswersRight`.
 
     Args:
         spec: what is asked for.
@@ -90,6 +91,33 @@ def conditions(
     if scale.decision is not None:
         verdicts.append(_feasible(scale.decision, scaling.reason))
     return verdicts
+
+
+def answers(results: Sequence[GoldenResult | None], problem: str) -> Verdict:
+    """Whether what serves answers golden requests rightly, as of the last time.
+
+    Args:
+        results: of the pods of the revision that serves; None: not asked yet.
+        problem: why golden requests cannot be sent.
+    """
+    known = [r for r in results if r is not None]
+    wrong = [r for r in known if not r.passed]
+    if wrong:
+        text = f"{len(wrong)} of {len(known)} pods: {wrong[0].message}"
+        text += (
+            " Such a pod gets no more traffic."
+            if len(wrong) < len(known)
+            else " They go on serving, since no pod answers otherwise: have the model, its "
+            "environment or the expected answers changed?"
+        )
+        return Verdict("AnswersRight", "False", "WrongAnswers", text)
+    if problem:
+        return Verdict("AnswersRight", "Unknown", "GoldenRequests", problem)
+    if not known:
+        return Verdict("AnswersRight", "Unknown", "Measuring", "no pod was asked yet")
+    return Verdict(
+        "AnswersRight", "True", "AnswersRight", f"{len(known)} of {len(results)} pods asked"
+    )
 
 
 def _finding(

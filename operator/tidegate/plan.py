@@ -245,6 +245,7 @@ class _Composer(Scene):
         )
         verdicts.append(self._outdated(self.known.get(serves, self.target)))
         verdicts += self._followed(record)
+        verdicts += self._answers(self.known.get(serves))
         document = status_document.document(
             self.observed.deployment,
             self.spec,
@@ -653,6 +654,14 @@ class _Composer(Scene):
             "NewerDefaults",
             f"{'; '.join(old)}. The verb `restart` makes a new revision with them.",
         )
+
+    def _answers(self, serves: Revision | None) -> Iterable[Verdict]:
+        """How golden requests were answered; nothing where there are none."""
+        if self.spec.golden_requests is None or serves is None:
+            return
+        pods = [p for p in self.pods(serves) if is_ready(p)]
+        results = [self.measurements.golden.get(p["metadata"]["uid"]) for p in pods]
+        yield conditions.answers(results, self.measurements.golden_problem)
 
     def _followed(self, record: Record) -> Iterable[Verdict]:
         """Whether the source is followed; nothing where nobody asks for it."""

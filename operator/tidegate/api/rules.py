@@ -230,6 +230,7 @@ OWN_CONDITIONS: Final = (
     "MetricsAvailable",
     "RuntimeOutdated",
     "SourceFollowed",
+    "AnswersRight",
     "Drifted",
 )
 

@@ -83,6 +83,7 @@ def deployment(view: Mapping[str, Any], now: datetime) -> RenderableType:
     for one in view["revisions"]:
         _revision(tree, one, now)
     _measured(tree, view)
+    _quality(tree, view["quality"])
     _conditions(tree, view)
     if view["url"]:
         tree.add(Text.assemble(("url  ", Tone.FAINT), view["url"]))
@@ -214,6 +215,29 @@ def _measured(tree: Tree, view: Mapping[str, Any]) -> None:
         for key, name in (("arrivalRate", "arrivals"), ("capacityPerPod", "a pod carries")):
             words += f", {name} {scaling[key]}" if scaling.get(key) else ""
         tree.add(Text.assemble(("scaling  ", Tone.FAINT), words))
+
+
+_MET: Final = {"True": Tone.GOOD, "False": Tone.BAD}
+
+
+def _quality(tree: Tree, quality: Mapping[str, Any]) -> None:
+    """How good the answers are; nothing where nobody asks."""
+    golden = quality["golden"]
+    if golden["met"]:
+        word = {"True": "as expected", "False": "wrong"}.get(golden["met"], "not known yet")
+        text = Text.assemble(("golden requests  ", Tone.FAINT), (word, _MET.get(golden["met"], "")))
+        tree.add(text.append(f", {golden['message']}" if golden["met"] == "True" else ""))
+    for one in quality["revisions"]:
+        words = [
+            f"{name} {one[key]}"
+            for key, name in (("accuracy", "accuracy"), ("shift", "shift"))
+            if one[key]
+        ]
+        tree.add(
+            Text.assemble(
+                ("quality  ", Tone.FAINT), (one["revision"], "bold"), f"  {'; '.join(words)}"
+            )
+        )
 
 
 def _conditions(tree: Tree, view: Mapping[str, Any]) -> None:

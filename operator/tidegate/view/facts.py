@@ -14,7 +14,7 @@ Document = Mapping[str, Any]
 
 ROLLING: Final = ("Preparing", "Verifying", "Mirroring", "Canary", "Baking")
 """Phases in which a canary is on trial."""
-NORMAL_TRUE: Final = ("Available", "Ready", "SLOMet", "MetricsAvailable")
+NORMAL_TRUE: Final = ("Available", "Ready", "SLOMet", "MetricsAvailable", "AnswersRight")
 """Conditions that ought to be True, beside the gates; all others ought not to be."""
 
 

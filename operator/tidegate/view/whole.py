@@ -11,6 +11,7 @@ from tidegate.api import names
 from tidegate.view import facts
 from tidegate.view.facts import MEANING, Document, Tone
 from tidegate.view.pods import pod_view
+from tidegate.view.quality import quality
 from tidegate.view.reasons import MENDS, explanation, subject
 
 VERSION: Final = 1
@@ -81,6 +82,7 @@ def document(
         "current": facts.current(deployment),
         "ageSeconds": _age_s(meta.get("creationTimestamp"), now),
         "slo": _slo(deployment),
+        "quality": quality(deployment),
         "rollout": _rollout(deployment, now),
         "revisions": _revisions(deployment, list(pods), now, measured or {}),
         "concerns": [dict(c) for c in facts.concerns(deployment)],

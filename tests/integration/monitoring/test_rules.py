@@ -191,6 +191,16 @@ CASES = (
         {"1m": set(), "5m": {"TidegateMetricsLost"}},
     ),
     Case(
+        "golden requests are answered wrongly",
+        (condition("AnswersRight", "WrongAnswers", "0x20"),),
+        {"30s": set(), "5m": {"TidegateWrongAnswers"}},
+    ),
+    Case(
+        "golden requests are answered rightly",
+        (condition("AnswersRight", "AnswersRight", "1x20"),),
+        {"5m": set()},
+    ),
+    Case(
         "the canary is read",
         (
             condition("MetricsAvailable", "Measured", "1x20"),
@@ -260,7 +270,7 @@ def labels_of(alert: Mapping[str, Any], case: Case) -> dict[str, str]:
 
 def test_the_rules_are_well_formed(promtool: Path) -> None:
     told = run(promtool, "check", "rules", "--lint=all", str(CHART / "files" / "rules.yaml"))
-    assert "37 rules found" in told
+    assert "38 rules found" in told
 
 
 def test_alerts_fire_as_they_should(promtool: Path, tmp_path: Path) -> None:

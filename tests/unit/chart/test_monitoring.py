@@ -201,7 +201,7 @@ def test_conditions_phases_and_decisions_are_spelt_as_they_are() -> None:
     page = (ROOT / "docs" / "operations" / "troubleshooting.md").read_text(encoding="utf-8")
     allowed = {
         "condition": {"Available", "Ready", "Reconciling", "Stalled", "WaitingForGPU"}
-        | {"MetricsAvailable"},
+        | {"MetricsAvailable", "AnswersRight", "Accurate", "Steady"},
         "reason": set(re.findall(r"`([A-Z]\w+)`", page)),
         "phase": {"Preparing", "Verifying", "Mirroring", "Canary", "Baking", "Promoted"},
         "state": {"all", "ready", "desired"},
