@@ -4,6 +4,9 @@ The chart writes it as a YAML file that the operator reads at start; it never co
 ModelDeployment.
 """
 
+from fnmatch import fnmatchcase
+from typing import Annotated
+
 from pydantic import Field
 
 from tidegate.api.spec import Block, EnvVar, LabelValue, ObjectName, Toleration
@@ -42,6 +45,49 @@ class Profile(Block):
     env: tuple[EnvVar, ...] = ()
 
 
+PublicKey = Annotated[
+    str, Field(pattern=r"^-----BEGIN PUBLIC KEY-----\s[\s\S]+-----END PUBLIC KEY-----\s*$")
+]
+"""PEM."""
+
+
+class Verify(Block):
+    """By which keys a model's files are to be signed."""
+
+    keys: tuple[PublicKey, ...] = Field(
+        min_length=1, description="Elliptic curve (P-256, P-384, P-521); one of them has signed."
+    )
+    required: bool = Field(True, description="False: files without a signature pass, too.")
+
+
+class VerifyRule(Verify):
+    """Which models that is asked of."""
+
+    namespaces: tuple[str, ...] = Field((), description="Globs; empty: all.")
+    sources: tuple[str, ...] = Field((), description="Where URIs begin; empty: all.")
+
+    def fits(self, namespace: str, uri: str) -> bool:
+        """Whether it is about this model."""
+        return (
+            not self.namespaces or any(fnmatchcase(namespace, glob) for glob in self.namespaces)
+        ) and (not self.sources or any(_below(uri, source) for source in self.sources))
+
+
+def _below(uri: str, source: str) -> bool:
+    """Whether an address is a source's, or below it, as it is written.
+
+    One with ``..`` or ``%`` is below none: the server may read it as another. So is what only
+    begins alike: ``s3://models/prod`` is not above ``s3://models/production``.
+    """
+    if "%" in uri or ".." in uri.split("/"):
+        return False
+    if uri == source or uri.startswith(source if source.endswith("/") else f"{source}/"):
+        return True
+    scheme, _, rest = source.partition("://")
+    versioned = scheme in ("hf", "oci") and "/" in rest and not rest.endswith("/")
+    return versioned and uri.startswith((f"{source}:", f"{source}@"))
+
+
 class FetchPolicy(Block):
     """Where models may come from. Enforced in the fetch container, after DNS and redirects."""
 
@@ -54,6 +100,12 @@ class FetchPolicy(Block):
     allow_python_backend: bool = True
     max_bytes: int = MAX_MODEL_BYTES
     max_files: int = MAX_MODEL_FILES
+    verify: tuple[VerifyRule, ...] = Field((), description="The first rule that fits counts.")
+
+    def verified(self, namespace: str, uri: str) -> Verify | None:
+        """What is asked of a model's signature; None: nothing."""
+        rule = next((r for r in self.verify if r.fits(namespace, uri)), None)
+        return None if rule is None else Verify(keys=rule.keys, required=rule.required)
 
 
 class Platform(Block):

@@ -117,6 +117,7 @@ def _born(
         golden=spec.golden_requests.config_map_name
         if spec.golden_requests and spec.model.config.warmup
         else None,
+        namespace=observed.deployment["metadata"].get("namespace", ""),
     )
     try:
         born = manifests(spec, parts)

@@ -115,6 +115,9 @@ fetch:
   allowPythonBackend: {{ .allowPythonBackend }}
   maxBytes: {{ int64 .maxBytes }}
   maxFiles: {{ int64 .maxFiles }}
+  {{- with .verify }}
+  verify: {{ toJson . }}
+  {{- end }}
   {{- end }}
 gpuToleration: {{ .Values.gpuToleration }}
 operatorNamespace: {{ .Release.Namespace | quote }}

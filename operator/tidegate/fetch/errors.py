@@ -80,6 +80,14 @@ class ChecksumMismatch(FetchError):
     """The bytes do not have the digest that was asked for."""
 
 
+class SignatureMissing(FetchError):
+    """The platform's policy wants the files signed, and they bring no signature."""
+
+
+class SignatureInvalid(FetchError):
+    """The files' signature is by none of the platform's keys, or not of these files."""
+
+
 class ArtifactEmpty(FetchError):
     """The source has no files, or only empty ones."""
 

@@ -94,7 +94,12 @@ class Tree:
     @property
     def digest(self) -> str:
         """See `tidegate.fetch.digest`."""
-        return tree_digest({path: sha256 for path, (_, sha256) in self.files.items()})
+        return tree_digest(self.hashes)
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Path to SHA-256 hex."""
+        return {path: sha256 for path, (_, sha256) in self.files.items()}
 
 
 async def fetch(
@@ -126,6 +131,11 @@ async def fetch(
     try:
         tree = await _tree(context, cache, work, limits, pin, plan)
         _check_digest(tree, request, pin)
+        if request.verify is not None:
+            # Here, since it is cryptography's memory that few pods need.
+            from tidegate.fetch.signature import check
+
+            await asyncio.to_thread(check, tree.root, tree.hashes, request.verify)
         probes = await asyncio.to_thread(
             probe_tree, tree.root, {path: size for path, (size, _) in tree.files.items()}
         )

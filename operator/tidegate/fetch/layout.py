@@ -37,7 +37,8 @@ PLATFORMS: Mapping[str, str] = {
     "ensemble": "ensemble",
 }
 _IGNORED = re.compile(
-    r"(?i)(^|/)(\.[^/]+|__pycache__|readme(\.\w+)?|licen[cs]e(\.\w+)?|notice(\.\w+)?|lost\+found)"
+    r"(?i)(^|/)(\.[^/]+|__pycache__|readme(\.\w+)?|licen[cs]e(\.\w+)?|notice(\.\w+)?|lost\+found"
+    r"|model\.sig)"
     r"(/|$)"
 )
 

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from tidegate.api.spec import Block
 from tidegate.fetch.errors import ConfigInvalid, SchemeRefused
-from tidegate.platform import FetchPolicy
+from tidegate.platform import FetchPolicy, Verify
 
 PIN_PATTERN = re.compile(r"sha256:([0-9a-f]{64})")
 
@@ -40,6 +40,7 @@ class FetchRequest(Block):
     source: Path | None = None
     cache: Path | None = None
     policy: Policy = Field(default_factory=Policy)
+    verify: Verify | None = None
 
     @property
     def scheme(self) -> str:

@@ -45,7 +45,7 @@ def _metadata(parts: Parts) -> dict[str, Any]:
 
 def _config_map(spec: Spec, parts: Parts) -> dict[str, Any]:
     data = {
-        "fetch.json": json.dumps(fetch_request(parts), sort_keys=True, indent=1) + "\n",
+        "fetch.json": json.dumps(_verified_request(parts), sort_keys=True, indent=1) + "\n",
         "model.pbtxt": tuning_pbtxt(parts.model, gpu_count=parts.runtime.gpu.count),
         "override.pbtxt": override_pbtxt(parts.model.config.override, model_name=parts.model_name),
     }
@@ -80,8 +80,15 @@ def fetch_request(parts: Parts) -> dict[str, Any]:
         "target": "/models",
         "source": source_folder(parts.scheme),
         "cache": "/cache" if parts.runtime.cache else None,
-        "policy": parts.platform.fetch.model_dump(mode="json", by_alias=True),
+        "policy": parts.platform.fetch.model_dump(mode="json", by_alias=True, exclude={"verify"}),
     }
+
+
+def _verified_request(parts: Parts) -> dict[str, Any]:
+    """The same, with what the platform asks of this model's signature now."""
+    verify = parts.platform.fetch.verified(parts.namespace, parts.model.source.uri)
+    asked = {} if verify is None else {"verify": verify.model_dump(mode="json", by_alias=True)}
+    return fetch_request(parts) | asked
 
 
 def _deployment(parts: Parts) -> dict[str, Any]:

@@ -70,6 +70,7 @@ class Parts:
         profile: the platform's choices for it.
         platform: the platform's settings.
         golden: ConfigMap of golden requests whose inputs warm up the model; None: zeros do.
+        namespace: of the ModelDeployment.
     """
 
     deployment: str
@@ -81,6 +82,7 @@ class Parts:
     profile: Profile
     platform: Platform
     golden: str | None = None
+    namespace: str = ""
 
     @property
     def triton_image(self) -> str:

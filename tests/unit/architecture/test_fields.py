@@ -11,7 +11,7 @@ from tidegate.api import crd
 
 SCHEMA: Final[dict[str, Any]] = crd.schema()["properties"]
 TOP: Final = {"spec", "status", *SCHEMA["spec"]["properties"]}
-FILES: Final = ("onnx", "py")
+FILES: Final = ("onnx", "py", "sig")
 """Endings of files that begin with a field's name."""
 _SPAN: Final = re.compile(
     r"(?<!`)`([a-z][A-Za-z0-9]*(?:\.[a-z][A-Za-z0-9]*(?:\[\])?)+)(?::[^`]*)?`"

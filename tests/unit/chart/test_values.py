@@ -12,6 +12,7 @@ from helm.chart import CHART, ChartError, is_hook, objects, render
 from tidegate.platform import FetchPolicy, Images, Platform, Profile
 from tidegate.runtime.settings import Settings, load_platform
 
+PUBLIC_KEY = Path("tests/unit/fetch/artefacts/signed.pem").read_text()
 SHA = "sha256:" + "5e" * 32
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
@@ -48,6 +49,14 @@ EVERYTHING: dict[str, Any] = {
         "allowPythonBackend": False,
         "maxBytes": 1 << 50,
         "maxFiles": 12,
+        "verify": [
+            {
+                "keys": [PUBLIC_KEY],
+                "required": False,
+                "namespaces": ["prod-*"],
+                "sources": ["s3://models/prod"],
+            }
+        ],
     },
     "admission": {"allowedServiceAccounts": ["reader"], "allowedImages": ["nvidia/"]},
     "rbac": {"clusterRead": True},
@@ -354,6 +363,13 @@ def test_contradictory_values_are_refused_with_the_mend(
         ({"fetch": {"allowedSchemes": ["file"]}}, "at '/fetch/allowedSchemes/0': value must be"),
         ({"fetch": {"allowedSchemes": []}}, "at '/fetch/allowedSchemes': minItems: got 0, want 1"),
         ({"fetch": {"allowPrivateAddresses": ["10.0.0.1"]}}, "does not match pattern"),
+        ({"fetch": {"verify": [{"required": True}]}}, "missing property 'keys'"),
+        ({"fetch": {"verify": [{"keys": []}]}}, "at '/fetch/verify/0/keys': minItems"),
+        (
+            {"fetch": {"verify": [{"keys": [PUBLIC_KEY.replace("PUBLIC", "PRIVATE")]}]}},
+            "at '/fetch/verify/0/keys/0': '-----BEGIN PRIVATE KEY-----",
+        ),
+        ({"fetch": {"verify": [{"keys": [PUBLIC_KEY], "sources": ["models"]}]}}, "does not match"),
         ({"crds": {"keep": "yes"}}, "at '/crds/keep': got string, want boolean"),
     ],
 )

@@ -115,7 +115,8 @@ def test_a_look_reads_no_file(tmp_path: Path) -> None:
 
 CONTRACT = (
     "SourceMoved ArtifactGone SourceNotFound SourceUnreachable AccessDenied CredentialsMissing "
-    "ChecksumMismatch ArtifactEmpty ArtifactInvalid ArchiveUnsafe LayoutAmbiguous UnknownBackend "
+    "ChecksumMismatch SignatureMissing SignatureInvalid "
+    "ArtifactEmpty ArtifactInvalid ArchiveUnsafe LayoutAmbiguous UnknownBackend "
     "ConfigInvalid AddressRefused SchemeRefused TooLarge DiskFull"
 )
 
