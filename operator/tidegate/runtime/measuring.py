@@ -1,7 +1,7 @@
 """Reads the sidecars of live canaries, again and again, and keeps what the tests say of them.
 
 One task for each rollout under way. A look reads all pods of both revisions whose sidecar began,
-Ready or not, side by side; what happened since the last look goes to the evidence. The reconciler
+Ready or not, side by side; what they say goes to the pure `tidegate.judging.Trial`. The reconciler
 is woken when that changes what may be done, and asks `Measurer.measured`.
 
 A pod that cannot be read directly for a while is looked up in Prometheus, where one is configured.
@@ -9,39 +9,27 @@ A pod that cannot be read directly for a while is looked up in Prometheus, where
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple, Protocol
 
 import structlog
 
 from tidegate.actions import Measure
-from tidegate.analysis.block import Block
-from tidegate.analysis.evidence import Evidence
-from tidegate.analysis.judgement import Consequence, Judgement
 from tidegate.api.names import REVISION_LABEL
-from tidegate.measurement import (
-    NO_COUNTS,
-    Ledger,
-    Reading,
-    bounds_ms,
-    hanging_after_s,
-    read_page,
-)
+from tidegate.judging import UNREAD_S, Asked, Trial, epoch_of
+from tidegate.measurement import Reading, read_page
 from tidegate.observed import Measured, Object
 from tidegate.resources.pod import ENVOY
-from tidegate.resources.sidecar import INTERNAL_PORT, SIDECAR_METRICS_PATH, TrafficClass
+from tidegate.resources.sidecar import INTERNAL_PORT, SIDECAR_METRICS_PATH
 from tidegate.runtime.cache import Key
 from tidegate.runtime.fleet import View
 from tidegate.runtime.pages import PageError, Pages
 from tidegate.runtime.queue import KeyedQueue
 from tidegate.runtime.telemetry import Metrics
+from tidegate.runtime.tracing import Look
 
 log: Final = structlog.get_logger(__name__)
-
-T = TypeVar("T")
 
 READ_TIMEOUT_S: Final = 1.0
 READS_AT_ONCE: Final = 128
@@ -53,17 +41,9 @@ PAGE: Final = (
     r"(upstream_rq_([0-9]%2B|total|active|active_overflow|time|pending_(active|failure_eject))"
     r"|grpc\..*\.[0-9]%2B)|cluster\.streaming_(http|grpc)\.upstream_rq_total|server\.uptime)$"
 )
-FAST_S: Final = 0.25
-"""Between two looks while the canary is under suspicion."""
-SUSPECT_FOR_S: Final = 10.0
-UNREAD_S: Final = 5.0
-"""So long without an answer is worth a word; before, the pod may just be starting or leaving."""
 OTHER_SOURCE_EVERY_S: Final = 5.0
-RATE_OVER_S: Final = 30.0
 DUMP_EVERY_S: Final = 5.0
 """The evidence is written down when there is news, and so often; status has it more seldom."""
-CARRIES_STEP: Final = 0.05
-MIRRORED_STEP: Final = 50
 
 
 class PodAt(NamedTuple):
@@ -152,7 +132,7 @@ def _fetches_still(status: Mapping[str, Any]) -> bool:
 
 def _before(deletion: str, grace_s: float, started: str) -> bool:
     """Whether a pod was told to leave before that: deletionTimestamp is the end of its grace."""
-    at, begun = _epoch_of(deletion), _epoch_of(started)
+    at, begun = epoch_of(deletion), epoch_of(started)
     return at is not None and begun is not None and at - grace_s < begun
 
 
@@ -187,66 +167,29 @@ class _Live:
 
     Attributes:
         key: its ModelDeployment.
-        measure: what is asked for.
-        evidence: of the rollout.
-        resumed: some of the evidence is from before this process.
+        trial: what the looks come to.
         pods: who is read.
-        ledger: what the pods said; None before the first look.
         task: the loop.
         answered_at: by UID, when a pod itself was last read; or when it was first tried.
         elsewhere_at: by UID, when the other source last knew it.
         asked_other_at: when the other source was last asked.
-        measured: what is known; None before the first look.
-        woken_by: what the reconciler was last woken for.
-        suspect_until: look often up to then.
-        all_read_at: when every pod of the canary was last read.
-        rates: seconds and client requests of recent looks.
-        loads: seconds and requests in flight a stable pod of recent looks.
         dumped_at: when the evidence was last written down.
         silent: pods of the canary have not been read for long.
         problems: by UID, why a pod was not read at the last look.
-        started: by UID, streams and single requests since the pod's sidecar started.
-        looked_at: when the last look was taken in.
-        first_bad_at: when the canary was not yet seen to fail or to be slow; None: it never was.
+        look: the last one, until a pass has taken it.
     """
 
     key: Key
-    measure: Measure
-    evidence: Evidence
-    resumed: bool
+    trial: Trial
     pods: list[PodAt]
-    ledger: Ledger | None = None
     task: asyncio.Task[None] | None = None
     answered_at: dict[str, float] = field(default_factory=dict)
     elsewhere_at: dict[str, float] = field(default_factory=dict)
     asked_other_at: float | None = None
-    measured: Measured | None = None
-    woken_by: "_Signal | None" = None
-    suspect_until: float = 0.0
-    all_read_at: float | None = None
-    rates: deque[tuple[float, int]] = field(default_factory=deque)
-    loads: deque[tuple[float, float]] = field(default_factory=deque)
     dumped_at: float = 0.0
     silent: bool = False
     problems: dict[str, str] = field(default_factory=dict)
-    started: dict[str, tuple[int, int]] = field(default_factory=dict)
-    looked_at: float | None = None
-    first_bad_at: float | None = None
-
-
-class _Signal(NamedTuple):
-    """What matters to a decision, coarse enough that it changes seldom."""
-
-    bad: str
-    worse: str
-    stable_failing: bool
-    proven: bool
-    hanging: tuple[str, ...]
-    read: bool
-    silent: bool
-    carries: float
-    mirrored: int
-    streaming: bool
+    look: Look | None = None
 
 
 class Measurer:
@@ -290,27 +233,31 @@ class Measurer:
     def want(self, key: Key, measure: Measure | None, pods: Iterable[Object]) -> None:
         """What the last plan of a key asks for; its pods as they are now."""
         live = self._live.get(key)
-        if live is not None and (measure is None or not _same_rollout(live.measure, measure)):
+        if live is not None and (measure is None or not live.trial.is_of(measure)):
             self._end(key)
             live = None
         if measure is None or self._closed:
             return
         found = pods_at(pods, (measure.stable, measure.canary), measure.started)
         if live is None:
-            evidence = Evidence.load(measure.objective, measure.state)
-            # A state that could not be used is no evidence: then all counts from the beginning.
-            resumed = evidence.dump() != Evidence(measure.objective).dump()
-            live = self._live[key] = _Live(key, measure, evidence, resumed, found)
+            live = self._live[key] = _Live(key, Trial(measure), found)
             live.task = asyncio.create_task(self._keep_looking(live), name=f"measure {key}")
             return
-        if live.measure.since != measure.since and live.measured is not None:
-            live.measured = _with_shares_reset(live.measured, measure.since)
-        live.measure, live.pods = measure, found
+        live.trial.want(measure)
+        live.pods = found
 
     def measured(self, key: Key) -> Measured | None:
         """What is known of a key's rollout; None: nothing yet, or there is none."""
         live = self._live.get(key)
-        return None if live is None else live.measured
+        return None if live is None else live.trial.measured
+
+    def new_look(self, key: Key) -> Look | None:
+        """The last look at a key's rollout, once; None: there was none since."""
+        live = self._live.get(key)
+        if live is None:
+            return None
+        look, live.look = live.look, None
+        return look
 
     def bad_for_s(self, key: Key) -> float | None:
         """Seconds since a key's canary first failed or was slow; None: that was not seen.
@@ -318,17 +265,17 @@ class Measurer:
         Counted from the look before the one that showed it: rather too long than too short.
         """
         live = self._live.get(key)
-        if live is None or live.resumed or live.first_bad_at is None:
+        if live is None or live.trial.resumed or live.trial.first_bad_s is None:
             return None
-        return self._clock() - live.first_bad_at
+        return self._now_s() - live.trial.first_bad_s
 
     def views(self) -> dict[Key, View]:
         """All rollouts under way."""
-        now = self._clock()
-        return {
-            key: View(live.measured, None if live.all_read_at is None else now - live.all_read_at)
-            for key, live in self._live.items()
-        }
+        now_s, found = self._now_s(), {}
+        for key, live in self._live.items():
+            read_s = live.trial.all_read_s
+            found[key] = View(live.trial.measured, None if read_s is None else now_s - read_s)
+        return found
 
     async def stop(self) -> None:
         """End all tasks and close connections. It measures nothing any more."""
@@ -358,11 +305,8 @@ class Measurer:
             except Exception as error:
                 # A defect in judging one rollout must not end it, nor the others.
                 log.error("look failed", modeldeployment=str(live.key), exc_info=error)
-            await self._sleep(max(0.0, began + self._pause_s(live) - self._clock()))
-
-    def _pause_s(self, live: _Live) -> float:
-        pause_s = live.measure.interval_s
-        return min(pause_s, FAST_S) if self._clock() < live.suspect_until else pause_s
+            pause_s = live.trial.pause_s(self._now_s())
+            await self._sleep(max(0.0, began + pause_s - self._clock()))
 
     async def look(self, key: Key) -> None:
         """Read the pods of a key's rollout once, and judge."""
@@ -370,7 +314,9 @@ class Measurer:
         if live is None:
             return
         pods = live.pods
+        began_s = self._now_s()
         found = await asyncio.gather(*(self._read(live, pod) for pod in pods))
+        live.look = Look(began_s, self._now_s(), len(pods), sum(r is None for r in found))
         readings = [reading for reading in found if reading is not None]
         now = self._clock()
         for pod, reading in zip(pods, found, strict=True):
@@ -417,56 +363,21 @@ class Measurer:
         return readings
 
     def _take_in(self, live: _Live, pods: Sequence[PodAt], readings: list[Reading]) -> None:
-        measure, now, at_s = live.measure, self._clock(), self._now_s()
-        if live.ledger is None:
-            live.ledger = _ledger(live, readings)
-        unread = [p for p in pods if not _is_read(live, p, now)]
-        block = live.ledger.observe(readings, at_s=at_s, unread=[p.name for p in unread])
-        live.evidence.observe(block)
-        judgement = live.evidence.judge()
-        if live.first_bad_at is None and (block.canary.failed or block.canary.slow):
-            live.first_bad_at = now if live.looked_at is None else live.looked_at
-        live.looked_at = now
-        if block.canary.failed or block.hanging or _looks_bad(judgement):
-            live.suspect_until = now + SUSPECT_FOR_S
-        canary = [p for p in pods if p.revision == measure.canary]
-        missing = [p for p in unread if p.revision == measure.canary]
-        if canary and not missing:
-            live.all_read_at = now
-        for reading in readings:
-            live.started[reading.pod] = (
-                _started(reading, TrafficClass.STREAMING),
-                _started(reading, TrafficClass.CLIENT, TrafficClass.MIRRORED),
-            )
-        before = live.measured
-        live.measured = Measured(
-            stable=measure.stable,
-            canary=measure.canary,
-            started=measure.started,
-            judgement=judgement,
-            read_at=_read_at(live, self._epoch_s),
-            since=measure.since,
-            unread=block.unread,
-            hanging=block.hanging,
-            canary_arrivals=(before.canary_arrivals if before else 0) + block.canary_arrivals,
-            stable_arrivals=(before.stable_arrivals if before else 0) + block.stable_arrivals,
-            mirrored=(before.mirrored if before else 0) + block.mirrored,
-            streams=sum(streams for streams, _ in live.started.values()),
-            requests=sum(requests for _, requests in live.started.values()),
-            arrivals_per_s=_arrivals_per_s(live, block, first=before is None),
-            in_flight_per_pod=_in_flight_per_pod(live, block, readings),
-            state=before.state if before else "",
-        )
-        silent = [p for p in missing if now - _last_read(live, p) > UNREAD_S]
-        if bool(silent) != live.silent:
-            live.silent = bool(silent)
-            self._tell_silence(live, silent)
-        if self._wake(live, live.measured) or now - live.dumped_at >= DUMP_EVERY_S:
+        now, trial = self._clock(), live.trial
+        asked = [Asked(p.uid, p.name, p.revision, _is_read(live, p, now)) for p in pods]
+        news = trial.look(self._now_s(), readings, asked)
+        if bool(trial.silent) != live.silent:
+            live.silent = bool(trial.silent)
+            self._tell_silence(live)
+        if news:
+            self._queue.add(live.key, urgent=True)
+        if news or now - live.dumped_at >= DUMP_EVERY_S:
             live.dumped_at = now
-            live.measured = replace(live.measured, state=live.evidence.dump())
+            trial.write_down()
 
     @staticmethod
-    def _tell_silence(live: _Live, silent: Sequence[PodAt]) -> None:
+    def _tell_silence(live: _Live) -> None:
+        silent = live.trial.silent
         if not silent:
             log.info("pods are read again", modeldeployment=str(live.key))
             return
@@ -477,70 +388,6 @@ class Measurer:
             pods=len(silent),
         )
 
-    def _wake(self, live: _Live, measured: Measured) -> bool:
-        """Wake the reconciler if there is something new. Returns whether there was."""
-        told = live.woken_by
-        judgement = measured.judgement
-        carries = judgement.carries
-        mirrored = measured.mirrored
-        if told is not None:
-            if abs(carries - told.carries) <= CARRIES_STEP * told.carries:
-                carries = told.carries
-            # The more there are, the less a few more matter.
-            if mirrored < told.mirrored + max(MIRRORED_STEP, told.mirrored // 4):
-                mirrored = told.mirrored
-        signal = _Signal(
-            bad=judgement.bad.test if judgement.bad else "",
-            worse=judgement.worse.test if judgement.worse else "",
-            stable_failing=judgement.stable_failing,
-            proven=judgement.proven,
-            hanging=measured.hanging,
-            read=measured.read_at is not None,
-            silent=live.silent,
-            carries=carries,
-            mirrored=mirrored,
-            streaming=measured.streams > measured.requests,
-        )
-        if signal == told:
-            return False
-        live.woken_by = signal
-        self._queue.add(live.key, urgent=True)
-        return True
-
-
-def _same_rollout(one: Measure, other: Measure) -> bool:
-    return (one.stable, one.canary, one.started) == (other.stable, other.canary, other.started)
-
-
-def _with_shares_reset(measured: Measured, since: str) -> Measured:
-    return replace(measured, since=since, canary_arrivals=0, stable_arrivals=0)
-
-
-def _ledger(live: _Live, readings: Iterable[Reading]) -> Ledger:
-    measure = live.measure
-    target_ms = measure.objective.latency_target_ms
-    stable = [r for r in readings if r.revision == measure.stable]
-    return Ledger(
-        measure.stable,
-        measure.canary,
-        target_ms,
-        bounds_ms(target_ms),
-        hang_after_s=hanging_after_s(target_ms, stable),
-        counts_from_s=_epoch_of(measure.started),
-        resumed=live.resumed,
-    )
-
-
-def _epoch_of(text: str) -> float | None:
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        return None
-
-
-def _last_read(live: _Live, pod: PodAt) -> float:
-    return max(live.answered_at[pod.uid], live.elsewhere_at.get(pod.uid, 0.0))
-
 
 def _is_read(live: _Live, pod: PodAt, now: float) -> bool:
     """Whether a pod's counters are known as of now."""
@@ -548,47 +395,3 @@ def _is_read(live: _Live, pod: PodAt, now: float) -> bool:
         return True
     seen = live.elsewhere_at.get(pod.uid)
     return seen is not None and now - seen <= 2 * OTHER_SOURCE_EVERY_S
-
-
-def _looks_bad(judgement: Judgement) -> bool:
-    """Whether the data speak against the canary, if not loudly enough yet."""
-    return any(
-        result.evidence > 1.0 and result.consequence is Consequence.ROLL_BACK
-        for result in judgement.results
-    )
-
-
-def _read_at(live: _Live, epoch_s: float) -> datetime | None:
-    if live.all_read_at is None:
-        return None
-    return datetime.fromtimestamp(epoch_s + live.all_read_at, UTC)
-
-
-def _arrivals_per_s(live: _Live, block: Block, *, first: bool) -> float | None:
-    """Over the last looks; the first block has no length, and may hold a pod's whole life."""
-    if not first and block.seconds > 0:
-        _keep(live.rates, (block.seconds, block.canary_arrivals + block.stable_arrivals))
-    seconds = sum(s for s, _ in live.rates)
-    return sum(n for _, n in live.rates) / seconds if seconds else None
-
-
-def _in_flight_per_pod(live: _Live, block: Block, readings: Iterable[Reading]) -> float | None:
-    stable = [
-        r.classes.get(TrafficClass.CLIENT, NO_COUNTS).in_flight
-        for r in readings
-        if r.revision == live.measure.stable
-    ]
-    if stable:
-        _keep(live.loads, (block.seconds, sum(stable) / len(stable)))
-    return sum(n for _, n in live.loads) / len(live.loads) if live.loads else None
-
-
-def _started(reading: Reading, *classes: TrafficClass) -> int:
-    return sum(reading.classes.get(c, NO_COUNTS).started for c in classes)
-
-
-def _keep(looks: "deque[tuple[float, T]]", newest: "tuple[float, T]") -> None:
-    """Append a look; drop those from before the last `RATE_OVER_S`."""
-    looks.append(newest)
-    while len(looks) > 1 and sum(seconds for seconds, _ in looks) > RATE_OVER_S:
-        looks.popleft()

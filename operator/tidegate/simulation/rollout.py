@@ -21,6 +21,7 @@ from tidegate.api.names import REVISION_LABEL
 from tidegate.api.spec import Spec, parse
 from tidegate.autoscaling.reading import Look
 from tidegate.autoscaling.server import LAW
+from tidegate.judging import Trial
 from tidegate.observed import GoldenResult, Measurements, Observed, Ref
 from tidegate.plan import plan
 from tidegate.platform import Platform, Profile
@@ -33,7 +34,7 @@ from tidegate.simulation.fleet import Fleet, moment_of
 from tidegate.simulation.gateway import Gateway
 from tidegate.simulation.law import EPOCH_S, model_of, triton_of
 from tidegate.simulation.load import Load
-from tidegate.simulation.looking import Loads, Pages, Trial
+from tidegate.simulation.looking import Loads, Pages
 from tidegate.simulation.objects import Objects
 from tidegate.simulation.outcome import Decision, Moment, Outcome, Side
 from tidegate.simulation.pod import Server
@@ -379,8 +380,7 @@ class Rollout:
 
     def _look_at_trial(self, at: float) -> bool:
         assert self._trial is not None
-        readings, unread = self._pages.read(self._fleet, at)
-        return self._trial.look(EPOCH_S + at, readings, unread)
+        return self._trial.look(EPOCH_S + at, *self._pages.read(self._fleet, at))
 
     def _lose_pods(self, at: float) -> None:
         for fault in self.staging.faults:

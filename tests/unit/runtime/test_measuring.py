@@ -16,12 +16,12 @@ from tidegate.actions import Measure
 from tidegate.analysis.evidence import Evidence
 from tidegate.analysis.judgement import Objective, Test
 from tidegate.api.names import REVISION_LABEL
+from tidegate.judging import MIRRORED_STEP
 from tidegate.measurement import Reading, read_page
 from tidegate.observed import Measured
 from tidegate.runtime.cache import Key
 from tidegate.runtime.measuring import (
     DUMP_EVERY_S,
-    MIRRORED_STEP,
     OTHER_SOURCE_EVERY_S,
     PAGE,
     READS_AT_ONCE,

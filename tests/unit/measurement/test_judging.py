@@ -1,0 +1,189 @@
+"""What looks at one rollout's pods come to, without a clock or a pod."""
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from tidegate.actions import Measure
+from tidegate.analysis.judgement import Objective, Test
+from tidegate.judging import FAST_S, RATE_OVER_S, SUSPECT_FOR_S, UNREAD_S, Asked, Trial, epoch_of
+from tidegate.measurement import Counts, Reading
+from tidegate.observed import Measured
+from tidegate.resources.sidecar import TrafficClass
+
+STABLE, CANARY = "stable", "canary"
+STARTED = "2023-11-14T22:00:00Z"
+MEASURE = Measure(
+    stable=STABLE,
+    canary=CANARY,
+    started=STARTED,
+    since=STARTED,
+    objective=Objective(0.01, 100, 0.01, 0.05, 0.95),
+    interval_s=1.0,
+)
+EDGES_MS = (50, 100, 200)
+
+
+@dataclass
+class Pods:
+    """One pod of each revision with counters that a test moves, and a trial of theirs."""
+
+    trial: Trial = field(default_factory=lambda: Trial(MEASURE))
+    at_s: float = field(default_factory=lambda: (epoch_of(STARTED) or 0.0) + 60.0)
+    counts: dict[str, Counts] = field(default_factory=lambda: {STABLE: Counts(), CANARY: Counts()})
+    news: bool = False
+
+    def serve(self, revision: str, good: int = 0, failed: int = 0, slow: int = 0) -> None:
+        c = self.counts[revision]
+        faster = c.faster or (0, 0, 0)
+        count = good + failed + slow
+        self.counts[revision] = replace(
+            c,
+            started=c.started + count,
+            succeeded=c.succeeded + good + slow,
+            failed=c.failed + failed,
+            timed=c.timed + count,
+            faster=(faster[0] + good + failed, faster[1] + good + failed, faster[2] + count),
+        )
+
+    def look(
+        self, after_s: float = 1.0, *, unread: tuple[str, ...] = (), known: tuple[str, ...] = ()
+    ) -> Measured:
+        """A look; pods that are unread give no page, and none is missed of those that are known."""
+        self.at_s += after_s
+        readings = [
+            Reading(pod, pod, self.at_s, EDGES_MS, {TrafficClass.CLIENT: counts})
+            for pod, counts in self.counts.items()
+            if pod not in (*unread, *known)
+        ]
+        asked = [Asked(pod, f"pod-{pod}", pod, pod not in unread) for pod in self.counts]
+        self.news = self.trial.look(self.at_s, readings, asked)
+        assert self.trial.measured is not None
+        return self.trial.measured
+
+
+def test_a_failure_is_news_and_is_looked_at_closely() -> None:
+    pods = Pods()
+    pods.serve(STABLE, good=100)
+    assert pods.look().judgement.bad is None
+    assert pods.news  # it is read
+    pods.look()
+    assert not pods.news
+    seen_s = pods.at_s
+    assert pods.trial.pause_s(pods.at_s) == MEASURE.interval_s
+    pods.serve(CANARY, failed=8)
+    bad = pods.look().judgement.bad
+    assert bad is not None
+    assert bad.test is Test.ERRORS
+    assert pods.news
+    # From the last look that saw none.
+    assert pods.trial.first_bad_s == seen_s
+    assert pods.trial.pause_s(pods.at_s) == FAST_S
+    assert pods.trial.pause_s(pods.at_s + SUSPECT_FOR_S) == MEASURE.interval_s
+
+
+def test_first_bad_is_the_first() -> None:
+    pods = Pods()
+    pods.serve(CANARY, failed=1)
+    pods.look()
+    first_s = pods.at_s
+    for _ in range(2):
+        pods.serve(CANARY, failed=1)
+        pods.look()
+    assert pods.trial.first_bad_s == first_s
+
+
+def test_silence_is_told_of_after_a_while() -> None:
+    pods = Pods()
+    read_at = pods.look().read_at
+    for _ in range(int(UNREAD_S)):
+        measured = pods.look(unread=(CANARY,))
+        assert measured.unread == ("pod-canary",)
+        assert measured.read_at == read_at
+        assert not pods.news
+        assert pods.trial.silent == ()
+    pods.look(unread=(CANARY,))
+    assert pods.news
+    assert [p.uid for p in pods.trial.silent] == [CANARY]
+    assert pods.look().read_at != read_at
+    assert pods.news
+    assert pods.trial.silent == ()
+
+
+def test_a_silent_stable_pod_does_not_matter_as_much() -> None:
+    pods = Pods()
+    for _ in range(10):
+        measured = pods.look(unread=(STABLE,))
+    assert measured.unread == ("pod-stable",)
+    assert measured.read_at is not None
+    assert pods.trial.silent == ()
+
+
+def test_a_pod_that_another_source_knows_is_not_missed() -> None:
+    pods = Pods()
+    pods.look()
+    for _ in range(10):
+        measured = pods.look(known=(CANARY,))
+    assert measured.unread == ()
+    assert pods.trial.all_read_s == pods.at_s
+
+
+def test_without_pods_of_the_canary_nothing_was_read() -> None:
+    pods = Pods(counts={STABLE: Counts()})
+    assert pods.look().read_at is None
+    assert pods.trial.all_read_s is None
+
+
+def test_rates_are_of_the_last_looks() -> None:
+    pods = Pods()
+    pods.serve(STABLE, good=10_000)
+    assert pods.look().arrivals_per_s is None  # maybe a pod's whole life
+    for _ in range(3):
+        pods.serve(STABLE, good=30)
+        pods.serve(CANARY, good=10)
+        measured = pods.look(2.0)
+    assert measured.arrivals_per_s == pytest.approx(20.0)
+    for _ in range(int(RATE_OVER_S)):
+        measured = pods.look()
+    assert measured.arrivals_per_s == 0.0
+
+
+def test_shares_are_counted_from_a_step_on() -> None:
+    pods = Pods()
+    pods.look()
+    pods.serve(STABLE, good=30)
+    pods.serve(CANARY, good=10)
+    measured = pods.look()
+    assert (measured.canary_arrivals, measured.stable_arrivals) == (10, 30)
+    later = "2023-11-14T22:02:00Z"
+    pods.trial.want(replace(MEASURE, since=later, interval_s=2.0))
+    pods.serve(CANARY, good=5)
+    measured = pods.look()
+    assert (measured.since, measured.canary_arrivals, measured.stable_arrivals) == (later, 5, 0)
+    assert measured.requests == 45  # of the pods, whatever the step
+    assert pods.trial.pause_s(pods.at_s) == 2.0
+
+
+def test_evidence_goes_on_from_what_was_written_down() -> None:
+    pods = Pods()
+    pods.look()
+    pods.serve(CANARY, failed=2, good=200)
+    assert pods.look().state == ""
+    pods.trial.write_down()
+    before = pods.trial.measured
+    assert before is not None
+    again = Pods(Trial(replace(MEASURE, state=before.state)), pods.at_s, pods.counts)
+    assert again.trial.resumed
+    assert again.look().judgement.results == before.judgement.results
+
+
+@pytest.mark.parametrize("state", ["", "{", "nonsense"])
+def test_a_state_of_no_use_is_none(state: str) -> None:
+    assert not Trial(replace(MEASURE, state=state)).resumed
+
+
+@pytest.mark.parametrize("part", ["stable", "canary", "started"])
+def test_which_rollout(part: str) -> None:
+    other = {part: "other"}
+    assert not Trial(MEASURE).is_of(replace(MEASURE, **other))  # type: ignore[arg-type]
+    assert Trial(MEASURE).is_of(replace(MEASURE, since="2023-11-14T22:02:00Z"))
