@@ -2,6 +2,8 @@
 
 The Deployment keeps its name, selector and pod template, so that applying the manifests after the
 ModelDeployment was deleted with ``--cascade=orphan`` replaces no pod.
+
+The CronJob that looks at a followed source is left out: what it sees it tells the operator only.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,8 +19,9 @@ from tidegate.api.names import (
 )
 from tidegate.cli.client import ApiError, Client
 from tidegate.cli.common import yaml_text
-from tidegate.cli.planning import KINDS, may_lack, path_of, served
+from tidegate.cli.planning import KINDS, follows, may_lack, path_of, served
 from tidegate.cli.trouble import Exit, Trouble
+from tidegate.resources.look import look_name
 from tidegate.resources.services import revision_of
 from tidegate.revision import RECORD_KEY
 from tidegate.view import facts
@@ -45,7 +48,7 @@ _ASSIGNED: Final = ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy")
 def children(
     client: Client, namespace: str, deployment: Mapping[str, Any]
 ) -> tuple[list[Document], list[str]]:
-    """All that Tidegate made for a ModelDeployment; and kinds that may not be read.
+    """What goes on serving of what Tidegate made; and kinds that may not be read.
 
     Raises:
         Trouble: what it cannot do without may not be read.
@@ -54,6 +57,8 @@ def children(
     unread: list[str] = []
     found: list[Document] = []
     for api_version, kind, plural in KINDS:
+        if kind not in _ORDER:
+            continue
         try:
             objects = client.list(
                 path_of(api_version, plural, namespace), labels={DEPLOYMENT_LABEL: name}
@@ -96,8 +101,7 @@ def plain(deployment: Mapping[str, Any], found: Iterable[Mapping[str, Any]]) -> 
     kept = [
         _bare(one)
         for one in listed
-        if one["kind"] in _ORDER
-        and (one["metadata"].get("labels") or {}).get(REVISION_LABEL) in (None, serves)
+        if (one["metadata"].get("labels") or {}).get(REVISION_LABEL) in (None, serves)
     ]
     return sorted(kept, key=lambda o: (_ORDER.index(o["kind"]), o["metadata"]["name"]))
 
@@ -126,12 +130,15 @@ def _bare(one: Mapping[str, Any]) -> Document:
     return found
 
 
-def text(name: str, namespace: str, manifests: Iterable[Document]) -> str:
+def text(deployment: Mapping[str, Any], namespace: str, manifests: Iterable[Document]) -> str:
     """The manifests as YAML, with what to do on top."""
+    name = deployment["metadata"]["name"]
+    looks = f"#   3. kubectl -n {namespace} delete cronjob {look_name(deployment)}\n"
     head = f"""\
 # {name}, as it serves now, without Tidegate. Its pods go on serving, none is replaced:
 #   1. kubectl -n {namespace} delete {GROUP_NAME} {name} --cascade=orphan
 #   2. kubectl -n {namespace} apply --server-side --force-conflicts -f THIS_FILE
+{looks if follows(deployment) else ""}\
 # From then on nothing watches, scales or rolls back: a changed pod template is a plain rolling
 # update.
 """

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from tidegate.actions import Apply, Event, WriteStatus
 from tidegate.api import names
-from tidegate.api.spec import Spec, parse
+from tidegate.api.spec import OnChange, Spec, parse
 from tidegate.cli import expecting, fitting
 from tidegate.cli.client import (
     APPLY,
@@ -33,6 +33,7 @@ from tidegate.cli.trouble import Trouble
 from tidegate.observed import Observed, Ref
 from tidegate.plan import plan
 from tidegate.platform import Platform
+from tidegate.resources import look
 from tidegate.revision import known_revisions, pod_shape, revision_hash
 from tidegate.view import facts
 
@@ -53,6 +54,7 @@ KINDS: Final = (
     ("gateway.networking.k8s.io/v1", "GRPCRoute", "grpcroutes"),
     ("monitoring.coreos.com/v1", "PodMonitor", "podmonitors"),
     ("resource.k8s.io/v1", "ResourceClaimTemplate", "resourceclaimtemplates"),
+    (look.API_VERSION, look.KIND, "cronjobs"),
 )
 """What a ModelDeployment becomes, and where the API server keeps it."""
 
@@ -227,7 +229,15 @@ def may_lack(deployment: Mapping[str, Any], kind: str) -> bool:
         return not (spec.get("traffic") or {}).get("gateway")
     if kind == "ResourceClaimTemplate":
         return not ((spec.get("runtime") or {}).get("gpu") or {}).get("dra")
+    if kind == look.KIND:
+        return not follows(deployment)
     return kind == "PodMonitor"
+
+
+def follows(deployment: Mapping[str, Any]) -> bool:
+    """Whether a ModelDeployment follows its source, by a CronJob that looks at it."""
+    source = ((deployment.get("spec") or {}).get("model") or {}).get("source") or {}
+    return bool(source.get("onChange") == OnChange.NEW_REVISION)
 
 
 def served(client: Client, api_version: str) -> bool:

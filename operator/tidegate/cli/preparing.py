@@ -614,10 +614,10 @@ def eject(
     elif output is not None:
         dump(found, output)
     elif filename:
-        _write(Path(filename), ejecting.text(name, space, found))
+        _write(Path(filename), ejecting.text(document, space, found))
         typer.echo(f"{filename}: {len(found)} objects; how to go on stands on top")
     else:
-        typer.echo(ejecting.text(name, space, found), nl=False)
+        typer.echo(ejecting.text(document, space, found), nl=False)
 
 
 @app.command(rich_help_panel=PREPARE)

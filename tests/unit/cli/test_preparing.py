@@ -172,6 +172,23 @@ class TestPlan:
         assert "route: HTTPRoute magika: m.org by gateway edge/public" in done.out
         assert f"  all: magika-{world.stable()} 100%" in done.out
 
+    def test_a_source_that_is_followed(self, run: Run, tmp_path: Path) -> None:
+        world = live()
+        world.present_kinds |= {"CronJob"}
+        followed = {"source": {"uri": "s3://models/magika/v3", "onChange": "NewRevision"}}
+        file = manifest(world, tmp_path, model=followed)
+        done = run(server(world), "plan", "-f", file, "--objects")
+        assert "kind: CronJob" in done.out
+        assert "CronJob/magika-source  created" in run(server(world), "plan", "-f", file).out
+        world.edit(model=followed)
+        world.settle()
+        done = run(server(world), "plan", "-f", file)
+        assert "objects: 0 created, 0 changed" in done.out
+        batch: dict[str, Any] = {"/apis/batch/v1": []}  # served, if not to be read
+        found = server(world, denied=frozenset({"cronjobs"}), more=batch)
+        done = run(found, "plan", "-f", file)
+        assert "note: not read: cronjobs" in done.out
+
     def test_an_object_of_somebody_elses(self, run: Run, tmp_path: Path) -> None:
         world = live()
         key = Ref("v1", "Service", "magika")
@@ -265,6 +282,17 @@ class TestEject:
 
     def test_nothing_serves(self, run: Run) -> None:
         assert "no revision of magika serves" in run(Server(), "eject", "magika", code=5).err
+
+    def test_not_what_looks_at_a_followed_source(self, run: Run) -> None:
+        world = World(present_kinds=frozenset({"CronJob"}))
+        world.edit(model={"source": {"uri": "s3://models/magika/v3", "onChange": "NewRevision"}})
+        world.settle()
+        assert world.of_kind("CronJob")
+        denied = frozenset({"cronjobs", "controllerrevisions"})
+        text = run(Server(world, denied=denied), "eject", "magika").out
+        assert "CronJob" not in text
+        assert "\n#   3. kubectl -n demo delete cronjob magika-source\n# From then on" in text
+        assert "cronjob" not in run(Server(live()), "eject", "magika").out
 
     def test_names(self, run: Run) -> None:
         found = run(Server(live()), "eject", "magika", "-o", "name").out.split()
