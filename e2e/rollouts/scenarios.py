@@ -124,14 +124,25 @@ SCENARIOS: Final = (
     ),
     Scenario("hangs", "hangs", _BACK, limit_s=300, slow=True, note="after 200 requests"),
     Scenario(
+        "hangs-slo",
+        "hangs",
+        _BACK,
+        slo=_latency("0.9", 500),
+        limit_s=300,
+        slow=True,
+        note="after 200 requests; with a latency objective, 500 ms",
+    ),
+    Scenario(
         "hangs-mirrored",
         "hangs",
         _BACK,
-        rollout=MIRROR,
+        slo=_latency("0.9", 500),
+        # A mirror finds what shows within its requests.
+        rollout={"mirror": {**MIRROR["mirror"], "minRequests": 400}},
         most_failed=0,
         limit_s=120,
         slow=True,
-        note="after 200 requests",
+        note="after 200 requests, of 400 mirrored; with a latency objective, 500 ms",
     ),
     Scenario(
         "good-until-8",
