@@ -29,6 +29,7 @@ from tidegate.revision import Revision, known_revisions
 from tidegate.rollout import FAILS_AT_ONCE, LIVE, TEST_REASONS, evidence_of
 from tidegate.runtime.cache import Key, uid_of
 from tidegate.runtime.telemetry import Metrics
+from tidegate.runtime.tracing import OFF, Tracer
 from tidegate.status import record_of as record_in_status
 
 log: Final = structlog.get_logger(__name__)
@@ -171,6 +172,7 @@ class Auditor:
         identity: this process.
         sink: takes each audit record besides the log; None: nobody does.
         now: wall clock, UTC.
+        tracer: is told of decisions.
     """
 
     def __init__(
@@ -180,11 +182,13 @@ class Auditor:
         sink: Callable[[Mapping[str, Any]], None] | None = None,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        tracer: Tracer = OFF,
     ) -> None:
         self._metrics = metrics
         self._identity = identity
         self._sink = sink
         self._now = now
+        self._tracer = tracer
         self._told: OrderedDict[str, Record] = OrderedDict()
         _begin_at_zero(metrics)
 
@@ -224,6 +228,7 @@ class Auditor:
         found = turns(before, record, asked_by)
         known = known_revisions(Observed(deployment, children)) if found else {}
         for turn in found:
+            self._tracer.decided(turn.decision, turn.record.reason)
             self._count(turn, bad_for_s)
             self._tell(key, deployment, _decision(known, turn, measured))
 
@@ -262,6 +267,7 @@ class Auditor:
             "message": next((e.message for e in told), ""),
             "at": _stamp(self._now()),
         }
+        self._tracer.decided("Request", f"{request.verb} by {request.user}: {result}")
         self._tell(key, deployment, document, request.id)
         return request.user if result != "refused" and request.verb in _MOVES else ""
 
@@ -292,6 +298,8 @@ class Auditor:
             **document,
             "operator": self._identity,
         }
+        if trace := self._tracer.trace_id():
+            line["trace_id"] = trace
         log.info("audit", **line)
         if self._sink is not None:
             self._sink(line)

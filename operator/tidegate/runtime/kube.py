@@ -17,6 +17,7 @@ import aiohttp
 from tidegate.runtime.fence import Fence
 from tidegate.runtime.kinds import Kind
 from tidegate.runtime.login import Connection, close
+from tidegate.runtime.tracing import OFF, Tracer
 
 READ_TIMEOUT_S: Final = 30.0
 WRITE_TIMEOUT_S: Final = 10.0
@@ -152,6 +153,7 @@ class Kube:
         fence: asked before each write.
         requests: counts.
         clock: the fence's monotonic clock, seconds.
+        tracer: is told of requests.
     """
 
     def __init__(
@@ -160,11 +162,13 @@ class Kube:
         fence: Fence,
         requests: Requests,
         clock: Callable[[], float] = time.monotonic,
+        tracer: Tracer = OFF,
     ) -> None:
         self._connection = connection
         self._fence = fence
         self._requests = requests
         self._clock = clock
+        self._tracer = tracer
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -338,9 +342,16 @@ class Kube:
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Document:
-        return await self._request(
-            verb, str(kind), "GET", path, params=params, headers=headers, timeout_s=READ_TIMEOUT_S
-        )
+        with self._tracer.request(verb, str(kind), "GET", path):
+            return await self._request(
+                verb,
+                str(kind),
+                "GET",
+                path,
+                params=params,
+                headers=headers,
+                timeout_s=READ_TIMEOUT_S,
+            )
 
     async def _write(
         self,
@@ -355,18 +366,19 @@ class Kube:
     ) -> Written:
         remaining_s = self._fence.check(self._clock())
         created: list[bool] = []
-        document = await self._request(
-            verb,
-            str(kind),
-            method,
-            path,
-            body=body,
-            params=params,
-            headers={"Content-Type": content_type},
-            timeout_s=min(WRITE_TIMEOUT_S, remaining_s),
-            write=True,
-            created=created,
-        )
+        with self._tracer.request(verb, str(kind), method, path):
+            document = await self._request(
+                verb,
+                str(kind),
+                method,
+                path,
+                body=body,
+                params=params,
+                headers={"Content-Type": content_type},
+                timeout_s=min(WRITE_TIMEOUT_S, remaining_s),
+                write=True,
+                created=created,
+            )
         return Written(document, bool(created))
 
     async def _request(

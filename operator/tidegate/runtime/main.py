@@ -15,6 +15,7 @@ from tidegate.runtime.operator import Operator
 from tidegate.runtime.reconciler import Planner
 from tidegate.runtime.settings import Settings, SettingsError, load_platform
 from tidegate.runtime.telemetry import set_up_logging
+from tidegate.runtime.tracing import log_processors
 
 EXIT_SETTINGS: Final = 2
 EXIT_LOST: Final = 3
@@ -32,10 +33,11 @@ def main() -> int:
         settings = Settings.from_environment()
         platform = load_platform(settings)
         connection = login()
+        processors = log_processors(settings)
     except (SettingsError, kopf.LoginError) as error:
         print(f"tidegate-operator: {error}", file=sys.stderr)
         return EXIT_SETTINGS
-    set_up_logging(settings.log_level, settings.log_format)
+    set_up_logging(settings.log_level, settings.log_format, processors)
     decide = planner()
     # What was imported stays for good: the collector need not look at it again and again.
     gc.collect()

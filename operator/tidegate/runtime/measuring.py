@@ -27,6 +27,7 @@ from tidegate.runtime.fleet import View
 from tidegate.runtime.pages import PageError, Pages
 from tidegate.runtime.queue import KeyedQueue
 from tidegate.runtime.telemetry import Metrics
+from tidegate.runtime.tracing import Look
 
 log: Final = structlog.get_logger(__name__)
 
@@ -175,6 +176,7 @@ class _Live:
         dumped_at: when the evidence was last written down.
         silent: pods of the canary have not been read for long.
         problems: by UID, why a pod was not read at the last look.
+        look: the last one, until a pass has taken it.
     """
 
     key: Key
@@ -187,6 +189,7 @@ class _Live:
     dumped_at: float = 0.0
     silent: bool = False
     problems: dict[str, str] = field(default_factory=dict)
+    look: Look | None = None
 
 
 class Measurer:
@@ -248,6 +251,14 @@ class Measurer:
         live = self._live.get(key)
         return None if live is None else live.trial.measured
 
+    def new_look(self, key: Key) -> Look | None:
+        """The last look at a key's rollout, once; None: there was none since."""
+        live = self._live.get(key)
+        if live is None:
+            return None
+        look, live.look = live.look, None
+        return look
+
     def bad_for_s(self, key: Key) -> float | None:
         """Seconds since a key's canary first failed or was slow; None: that was not seen.
 
@@ -303,7 +314,9 @@ class Measurer:
         if live is None:
             return
         pods = live.pods
+        began_s = self._now_s()
         found = await asyncio.gather(*(self._read(live, pod) for pod in pods))
+        live.look = Look(began_s, self._now_s(), len(pods), sum(r is None for r in found))
         readings = [reading for reading in found if reading is not None]
         now = self._clock()
         for pod, reading in zip(pods, found, strict=True):

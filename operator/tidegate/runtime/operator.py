@@ -44,6 +44,7 @@ from tidegate.runtime.scrapes import Scrapes
 from tidegate.runtime.settings import Settings
 from tidegate.runtime.sweep import Sweeper, WatchHealth
 from tidegate.runtime.telemetry import Metrics
+from tidegate.runtime.tracing import OFF, tracer
 from tidegate.runtime.triton import RepositoryIndex
 from tidegate.runtime.watching import Watch
 
@@ -86,7 +87,8 @@ class Operator:
         self.cache = Cache(self._changed)
         self.health = WatchHealth()
         self.fence = Fence(settings.renew_deadline_s)
-        self.kube = Kube(connection, self.fence, self.metrics)
+        self.tracer = tracer(settings, self.metrics)
+        self.kube = Kube(connection, self.fence, self.metrics, tracer=self.tracer)
         self.leadership = Leadership(self.kube, self.fence, settings)
         self.probes = Probes(settings.http_port, self._not_alive, self._not_ready, self.metrics)
         self._connection = connection
@@ -98,7 +100,7 @@ class Operator:
         self._signals = False
         self._optional_known = False
         self._known_kinds: frozenset[str] = frozenset()
-        self.index = RepositoryIndex()
+        self.index = RepositoryIndex(tracer=self.tracer)
         url = settings.prometheus_url
         reads = asyncio.Semaphore(READS_AT_ONCE)
         self.measurer = Measurer(
@@ -109,7 +111,10 @@ class Operator:
         sink = settings.event_sink_url
         self.sink = EventSink(sink, self.metrics) if sink else None
         self.auditor = Auditor(
-            self.metrics, settings.identity, None if self.sink is None else self.sink.put
+            self.metrics,
+            settings.identity,
+            None if self.sink is None else self.sink.put,
+            tracer=self.tracer,
         )
         self.golden = GoldenRunner(self.kube, lambda key: self.queue.add(key, urgent=True))
         self.reconciler = Reconciler(
@@ -127,6 +132,7 @@ class Operator:
             self.golden,
             self.load,
             self.auditor,
+            tracer=self.tracer,
         )
 
     def stop(self) -> None:
@@ -157,6 +163,8 @@ class Operator:
                 self._spawn(tasks, self._serve_kinds(tasks), "kinds")
                 if self.sink is not None:
                     self._spawn(tasks, self.sink.run(), "event sink")
+                if self.tracer is not OFF:
+                    self._spawn(tasks, self.tracer.run(), "traces")
                 lead = self._spawn(tasks, self._lead(), "leadership")
                 stop = asyncio.create_task(self._stop.wait(), name="stop")
                 try:

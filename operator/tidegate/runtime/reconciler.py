@@ -35,6 +35,7 @@ from tidegate.runtime.load import LoadReader
 from tidegate.runtime.measuring import Measurer
 from tidegate.runtime.queue import KeyedQueue
 from tidegate.runtime.telemetry import Metrics
+from tidegate.runtime.tracing import OFF, Tracer
 from tidegate.runtime.triton import RepositoryIndex
 
 log: Final = structlog.get_logger(__name__)
@@ -104,6 +105,7 @@ class Reconciler:
         auditor: tells what came into force.
         now: wall clock, UTC.
         clock: monotonic, seconds.
+        tracer: is told of each pass.
     """
 
     def __init__(
@@ -125,6 +127,7 @@ class Reconciler:
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
+        tracer: Tracer = OFF,
     ) -> None:
         self._kube = kube
         self._cache = cache
@@ -145,6 +148,7 @@ class Reconciler:
             metrics.failures.labels(error.__name__)
         self._now = now
         self._clock = clock
+        self._tracer = tracer
         self._foreign: dict[Key, set[Ref]] = {}
         self._restless: dict[Key, int] = {}
         self._seen_uids: OrderedDict[str, None] = OrderedDict()
@@ -154,31 +158,37 @@ class Reconciler:
         """Take keys from the queue for ever. Nothing that one key does ends the worker."""
         while True:
             key = await self._queue.get()
-            began = self._clock()
-            result = "failed"
-            try:
-                again_after_s, wrote = await self.reconcile(key)
-            except FencedError as error:
-                log.info("not written", modeldeployment=str(key), reason=str(error))
-                self._queue.failed(key)
-            except ReconcileError as error:
-                self._failed(key, error.errors[0], error.retry_after_s)
-            except KubeError as error:
-                self._failed(key, error, error.retry_after_s)
-            except Exception as error:
-                # A defect in planning one object must not stop the others.
-                self._metrics.failures.labels(type(error).__name__).inc()
-                delay = self._queue.failed(key)
-                log.error(
-                    "reconcile failed",
-                    modeldeployment=str(key),
-                    again_in_s=round(delay, 1),
-                    exc_info=error,
-                )
-            else:
-                result = "changed" if wrote else "idle"
-                self._queue.succeeded(key, again_after_s)
-            self._metrics.reconcile_seconds.labels(result).observe(self._clock() - began)
+            with self._tracer.reconcile(key) as span:
+                span.note("result", await self._pass(key))
+
+    async def _pass(self, key: Key) -> str:
+        """One pass, and what follows for the queue. Returns its result."""
+        began = self._clock()
+        result = "failed"
+        try:
+            again_after_s, wrote = await self.reconcile(key)
+        except FencedError as error:
+            log.info("not written", modeldeployment=str(key), reason=str(error))
+            self._queue.failed(key)
+        except ReconcileError as error:
+            self._failed(key, error.errors[0], error.retry_after_s)
+        except KubeError as error:
+            self._failed(key, error, error.retry_after_s)
+        except Exception as error:
+            # A defect in planning one object must not stop the others.
+            self._metrics.failures.labels(type(error).__name__).inc()
+            delay = self._queue.failed(key)
+            log.error(
+                "reconcile failed",
+                modeldeployment=str(key),
+                again_in_s=round(delay, 1),
+                exc_info=error,
+            )
+        else:
+            result = "changed" if wrote else "idle"
+            self._queue.succeeded(key, again_after_s)
+        self._metrics.reconcile_seconds.labels(result).observe(self._clock() - began)
+        return result
 
     def _failed(self, key: Key, error: KubeError, retry_after_s: float) -> None:
         self._metrics.failures.labels(type(error).__name__).inc()
@@ -207,6 +217,7 @@ class Reconciler:
             self._restless.pop(key, None)
             self._measure(key, Plan())
             return None, False
+        self._tracer.looked(self._measurer.new_look(key))
         this = _Pass()
         await self._recheck_foreign(key, uid_of(deployment), this)
         events = await self._events_about_stuck_pods(key, this)
@@ -229,6 +240,7 @@ class Reconciler:
             this.again(pause)
         if this.failures:
             plan = self._plan(key, deployment, events, models, tuple(this.failures))
+        self._tracer.planned(deployment["metadata"]["generation"], plan)
         # Again: a write whose answer was lost is in force, too. Before status, which says it.
         self._audit(key, deployment, plan)
         self._measure(key, plan)
@@ -246,29 +258,30 @@ class Reconciler:
         models: Mapping[str, str],
         failures: tuple[Failure, ...] = (),
     ) -> Plan:
-        return self._planner(
-            Observed(
-                deployment=deployment,
-                children=self._cache.children(key, uid_of(deployment)),
-                pods=self._cache.pods(key),
-                looks=self._cache.looks(key),
-                foreign=frozenset(self._foreign.get(key, ())),
-                events=events,
-                present_kinds=self._present_kinds(),
-                models=models,
-                failures=failures,
-            ),
-            self._platform,
-            self._now(),
-            Measurements(
-                rollout=self._measurer.measured(key),
-                golden=self._golden.results(key),
-                golden_problem=self._golden.problem(key),
-                load=self._load.demands(key),
-                attained=self._load.attained(key),
-                in_flight=self._load.in_flight(key),
-            ),
-        )
+        with self._tracer.planning():
+            return self._planner(
+                Observed(
+                    deployment=deployment,
+                    children=self._cache.children(key, uid_of(deployment)),
+                    pods=self._cache.pods(key),
+                    looks=self._cache.looks(key),
+                    foreign=frozenset(self._foreign.get(key, ())),
+                    events=events,
+                    present_kinds=self._present_kinds(),
+                    models=models,
+                    failures=failures,
+                ),
+                self._platform,
+                self._now(),
+                Measurements(
+                    rollout=self._measurer.measured(key),
+                    golden=self._golden.results(key),
+                    golden_problem=self._golden.problem(key),
+                    load=self._load.demands(key),
+                    attained=self._load.attained(key),
+                    in_flight=self._load.in_flight(key),
+                ),
+            )
 
     def _measure(self, key: Key, plan: Plan) -> None:
         """Have measured, until the next plan, what this one wants to know."""

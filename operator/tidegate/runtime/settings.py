@@ -1,13 +1,14 @@
 """How the operator's process is set up: environment variables, and the platform file."""
 
 import os
+import re
 import socket
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
-from urllib.parse import urlsplit
+from typing import Final, Self
+from urllib.parse import unquote, urlsplit
 
 import yaml
 from pydantic import ValidationError
@@ -15,6 +16,8 @@ from pydantic import ValidationError
 from tidegate.platform import Platform
 
 DEFAULT_NAMESPACE = "tidegate-system"
+_HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A header's name, RFC 9110."""
 
 
 class SettingsError(ValueError):
@@ -44,6 +47,9 @@ class Settings:
         shutdown_grace_s: time for reconciles in flight at SIGTERM.
         prometheus_url: where the counters of pods are that cannot be read; empty: nowhere.
         event_sink_url: where audit records are posted as CloudEvents; empty: nowhere.
+        tracing_endpoint: the collector that traces are sent to by OTLP over HTTP; empty: none.
+        tracing_headers: sent with them.
+        tracing_idle_ratio: share of the traces in which nothing happened that is kept, 0 to 1.
     """
 
     namespaces: tuple[str, ...] = ()
@@ -64,6 +70,9 @@ class Settings:
     shutdown_grace_s: float = 5.0
     prometheus_url: str = ""
     event_sink_url: str = ""
+    tracing_endpoint: str = ""
+    tracing_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    tracing_idle_ratio: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what could not work."""
@@ -74,6 +83,10 @@ class Settings:
             )
         if self.workers < 1:
             raise SettingsError(f"workers is {self.workers}; at least 1 is needed")
+        if not 0 <= self.tracing_idle_ratio <= 1:
+            raise SettingsError(
+                f"the share of idle traces is {self.tracing_idle_ratio}; it goes from 0 to 1"
+            )
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Self:
@@ -112,6 +125,11 @@ class Settings:
             sweep_period_s=_number(environ, "TIDEGATE_SWEEP_PERIOD_SECONDS", cls.sweep_period_s),
             prometheus_url=_url(environ, "TIDEGATE_PROMETHEUS_URL"),
             event_sink_url=_url(environ, "TIDEGATE_EVENT_SINK_URL"),
+            tracing_endpoint=_url(environ, "TIDEGATE_TRACING_ENDPOINT"),
+            tracing_headers=_headers(environ, "TIDEGATE_TRACING_HEADERS"),
+            tracing_idle_ratio=_number(
+                environ, "TIDEGATE_TRACING_IDLE_RATIO", cls.tracing_idle_ratio
+            ),
         )
 
 
@@ -167,6 +185,20 @@ def _url(environ: Mapping[str, str], name: str) -> str:
             f"{name}={text} is no address; write one such as http://prometheus.monitoring:9090"
         )
     return text
+
+
+def _headers(environ: Mapping[str, str], name: str) -> dict[str, str]:
+    """`name=value,name=value`, values percent-encoded, as OpenTelemetry's own variable has them."""
+    found = {}
+    for part in environ.get(name, "").strip().split(","):
+        header, equals, value = part.partition("=")
+        header, value = header.strip(), unquote(value.strip())
+        if part and not (equals and _HEADER.fullmatch(header) and value.isprintable()):
+            # Not what it says: it may be a secret.
+            raise SettingsError(f"{name} holds no headers; write them as name=value,name=value")
+        if part:
+            found[header] = value
+    return found
 
 
 def _choice(environ: Mapping[str, str], name: str, default: str, choices: tuple[str, ...]) -> str:

@@ -5,7 +5,7 @@ A decision is one line: what was done to which object, for which ModelDeployment
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any, Final
 
 import structlog
@@ -29,6 +29,9 @@ ROLLOUT_BUCKETS_S: Final = (
 ROLLBACK_BUCKETS_S: Final = (0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
 LATENCY_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
+LogProcessor = Callable[[Any, str, MutableMapping[str, Any]], MutableMapping[str, Any]]
+"""Adds to a line of the log: takes the logger, the level and the line."""
+
 _LEVELS: Final = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -37,14 +40,16 @@ _LEVELS: Final = {
 }
 
 
-def set_up_logging(level: str, format_: str) -> None:
+def set_up_logging(level: str, format_: str, more: Iterable[LogProcessor] = ()) -> None:
     """Send our own lines and those of the libraries to stdout, one document a line.
 
     Args:
         level: debug, info, warning or error; libraries are at least one step quieter.
         format_: json, or console for reading.
+        more: add to each line.
     """
     shared: list[Any] = [
+        *more,
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -204,6 +209,12 @@ class Metrics:
             ["result"],
             registry=r,
         )
+        self.trace_spans = Counter(
+            "tidegate_trace_spans_total",
+            "Spans for the configured collector by result (sent, failed, dropped).",
+            ["result"],
+            registry=r,
+        )
         self.loop_lag = Gauge(
             "tidegate_event_loop_lag_seconds",
             "How late the event loop's last tick came.",
@@ -212,6 +223,9 @@ class Metrics:
 
         for result in ("read", "failed"):
             self.sidecar_reads.labels(result)
+        for result in ("sent", "failed", "dropped"):
+            self.cloud_events.labels(result)
+            self.trace_spans.labels(result)
         for result in ("idle", "changed", "failed"):
             self.reconcile_seconds.labels(result)
 

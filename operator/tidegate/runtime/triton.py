@@ -24,6 +24,7 @@ from tidegate.resources.sidecar import (
     TRITON_HTTP_PORT,
 )
 from tidegate.resources.triton import RESTRICTED_HTTP_HEADER
+from tidegate.runtime.tracing import OFF, Tracer
 
 log: Final = structlog.get_logger(__name__)
 
@@ -42,10 +43,14 @@ class RepositoryIndex:
 
     Args:
         clock: monotonic, seconds.
+        tracer: is told when a pod is asked.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, *, tracer: Tracer = OFF
+    ) -> None:
         self._clock = clock
+        self._tracer = tracer
         self._session: aiohttp.ClientSession | None = None
         self._answers: OrderedDict[str, tuple[float, str]] = OrderedDict()
 
@@ -76,7 +81,8 @@ class RepositoryIndex:
         if read_at is not None and now - read_at < fresh_s * 0.9:
             return reason
         try:
-            reason = why_not_loaded(await self._ask(pod))
+            with self._tracer.ask("ask Triton why", pod["metadata"]["name"]):
+                reason = why_not_loaded(await self._ask(pod))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             log.debug("no repository index", pod=pod["metadata"]["name"], problem=repr(error))
             reason = ""

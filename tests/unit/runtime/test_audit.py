@@ -12,7 +12,9 @@ from tidegate.api.names import DECISION_ANNOTATION
 from tidegate.record import Phase, Record
 from tidegate.runtime.audit import Auditor, turns
 from tidegate.runtime.cache import Key
+from tidegate.runtime.otlp import Traces
 from tidegate.runtime.telemetry import Metrics
+from tidegate.runtime.tracing import OFF, Tracer
 
 KEY = Key("demo", "detector")
 BAD_FOR_S = 1.5
@@ -26,13 +28,18 @@ class Audited(World):
     lines: list[dict[str, Any]] = field(default_factory=list)
     deaf: bool = False
     measuring: Measure | None = None
+    tracer: Tracer = OFF
 
     def __post_init__(self) -> None:
         self.new_auditor()
 
     def new_auditor(self) -> None:
         self.auditor = Auditor(
-            self.metrics, "op-1", lambda line: self.lines.append(dict(line)), now=lambda: self.now
+            self.metrics,
+            "op-1",
+            lambda line: self.lines.append(dict(line)),
+            now=lambda: self.now,
+            tracer=self.tracer,
         )
 
     def audit(self) -> None:
@@ -132,6 +139,17 @@ def test_the_time_to_zero_weight_is_counted_where_there_was_weight() -> None:
     world.until(lambda w: w.record.phase is Phase.ROLLED_BACK)
     assert world.lines[-1]["weight"]["before"] > 0
     assert world.sample("tidegate_rollback_seconds_sum") == BAD_FOR_S
+
+
+def test_a_decision_names_the_trace_that_led_to_it() -> None:
+    world = on_trial(Quality.BAD)
+    world.tracer = Traces("http://127.0.0.1:9", world.metrics, identity="op-1", namespace="gate")
+    world.new_auditor()
+    with world.tracer.reconcile(KEY):
+        trace = world.tracer.trace_id()
+        world.until(lambda w: w.record.phase is Phase.ROLLED_BACK)
+    assert world.lines[-1]["trace_id"] == trace
+    assert "trace_id" not in world.lines[0]
 
 
 def test_who_asked_is_named() -> None:

@@ -20,6 +20,9 @@ def test_what_the_chart_sets() -> None:
             "TIDEGATE_HTTP_PORT": "9000",
             "TIDEGATE_PROMETHEUS_URL": "https://prometheus.example/team",
             "TIDEGATE_EVENT_SINK_URL": "http://broker.events/default",
+            "TIDEGATE_TRACING_ENDPOINT": "http://collector.monitoring:4318",
+            "TIDEGATE_TRACING_HEADERS": "x-team=ml, Authorization=Bearer%20a,",
+            "TIDEGATE_TRACING_IDLE_RATIO": "0.05",
         }
     )
     assert settings.namespaces == ("a", "b")
@@ -29,6 +32,10 @@ def test_what_the_chart_sets() -> None:
     assert settings.log_level == "debug"
     assert settings.prometheus_url == "https://prometheus.example/team"
     assert settings.event_sink_url == "http://broker.events/default"
+    assert settings.tracing_endpoint == "http://collector.monitoring:4318"
+    assert settings.tracing_headers == {"x-team": "ml", "Authorization": "Bearer a"}
+    assert settings.tracing_idle_ratio == 0.05
+    assert "Bearer" not in repr(settings)
     assert settings.identity.startswith("tidegate-operator-0_")
 
 
@@ -50,6 +57,10 @@ def test_two_processes_in_one_pod_are_two() -> None:
         ({"TIDEGATE_PROMETHEUS_URL": "prometheus:9090"}, "TIDEGATE_PROMETHEUS_URL=prometheus:9090"),
         ({"TIDEGATE_PROMETHEUS_URL": "http://[a"}, "no address"),
         ({"TIDEGATE_PROMETHEUS_URL": "http://a/?x=1"}, "no address"),
+        ({"TIDEGATE_TRACING_ENDPOINT": "collector:4317"}, "TIDEGATE_TRACING_ENDPOINT"),
+        ({"TIDEGATE_TRACING_HEADERS": "secret"}, "holds no headers"),
+        ({"TIDEGATE_TRACING_HEADERS": "a=b%0d%0ac: d"}, "holds no headers"),
+        ({"TIDEGATE_TRACING_IDLE_RATIO": "1.5"}, "from 0 to 1"),
     ],
 )
 def test_what_cannot_work_is_refused(environ: dict[str, str], told: str) -> None:

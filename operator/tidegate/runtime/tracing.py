@@ -1,0 +1,112 @@
+"""Traces of reconciles, where the platform asks for them.
+
+One trace is one pass over one ModelDeployment: what it was about, what was decided, and as children
+the look at pods that it rests on, the plans, and each request to the API server. This module traces
+nothing and imports nothing of OpenTelemetry; `tidegate.runtime.otlp` does both, and is imported
+only where `tracing.endpoint` is set (ADR 0023).
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final, NamedTuple
+
+from tidegate.actions import Plan
+from tidegate.runtime.cache import Key
+from tidegate.runtime.settings import Settings, SettingsError
+from tidegate.runtime.telemetry import LogProcessor, Metrics
+
+
+class Look(NamedTuple):
+    """One look at the pods of a rollout. Times are seconds since the epoch.
+
+    Attributes:
+        began_s: when the first pod was asked.
+        ended_s: when the last had answered, or was given up.
+        pods: how many were asked.
+        unread: those of them that did not answer.
+    """
+
+    began_s: float
+    ended_s: float
+    pods: int
+    unread: int
+
+
+class Span:
+    """Something that takes its time. This one is told of nothing."""
+
+    def note(self, name: str, value: str | float) -> None:
+        """Say something about it, by the attribute `tidegate.NAME`."""
+
+
+class Tracer:
+    """Traces nothing, at the cost of a call. `otlp.Traces` has the same methods."""
+
+    def reconcile(self, key: Key) -> AbstractContextManager[Span]:
+        """One pass over a ModelDeployment: a trace of its own."""
+        return _NOTHING
+
+    def planning(self) -> AbstractContextManager[Span]:
+        """A plan that is made in the pass under way."""
+        return _NOTHING
+
+    def request(self, verb: str, kind: str, method: str, path: str) -> AbstractContextManager[Span]:
+        """A request to the API server in the pass under way."""
+        return _NOTHING
+
+    def ask(self, what: str, pod: str) -> AbstractContextManager[Span]:
+        """Something that a pod is asked in the pass under way."""
+        return _NOTHING
+
+    def looked(self, look: Look | None) -> None:
+        """The look that the pass under way is the first to use; None: there is none."""
+
+    def planned(self, generation: int, plan: Plan) -> None:
+        """What the pass under way came to plan."""
+
+    def decided(self, decision: str, reason: str) -> None:
+        """What came into force in the pass under way."""
+
+    def trace_id(self) -> str:
+        """The trace under way, 32 hex digits; empty: there is none."""
+        return ""
+
+    async def run(self) -> None:
+        """Send what was traced, for ever."""
+
+
+_NOTHING: Final = nullcontext(Span())
+OFF: Final = Tracer()
+
+
+def tracer(settings: Settings, metrics: Metrics) -> Tracer:
+    """The one that the settings ask for."""
+    if not settings.tracing_endpoint:
+        return OFF
+    from tidegate.runtime.otlp import Traces
+
+    return Traces(
+        settings.tracing_endpoint,
+        metrics,
+        identity=settings.identity,
+        namespace=settings.lease_namespace,
+        headers=settings.tracing_headers,
+        idle_ratio=settings.tracing_idle_ratio,
+    )
+
+
+def log_processors(settings: Settings) -> tuple[LogProcessor, ...]:
+    """What puts a trace's id into the lines of the log.
+
+    Raises:
+        SettingsError: traces are asked for, and OpenTelemetry is not installed.
+    """
+    if not settings.tracing_endpoint:
+        return ()
+    try:
+        from tidegate.runtime.otlp import with_trace_id
+    except ImportError as error:
+        raise SettingsError(
+            f"TIDEGATE_TRACING_ENDPOINT={settings.tracing_endpoint} needs OpenTelemetry: {error}; "
+            "install tidegate[operator,tracing], or leave the endpoint out"
+        ) from error
+    return (with_trace_id,)
