@@ -80,11 +80,18 @@ def prepare(
     from_report: Annotated[
         Path | None, typer.Option(help="Do again what this report.json tells of; --out may differ.")
     ] = None,
+    apply: Annotated[
+        bool,
+        typer.Option("--apply", help="Apply the manifests; without --model, those that --out has."),
+    ] = False,
 ) -> None:
     """Convert, shrink, prove, tune and publish a trained model: a finished manifest.
 
     What was done is kept: the same command goes on where it was cut off.
     """
+    if apply and out is not None and model is None and from_report is None:
+        _apply(out)
+        return
     with _told():
         from tidegate.preparation import order as orders
 
@@ -111,10 +118,21 @@ def prepare(
                 licence=licence,
                 source=code,
             )
-        _run(order)
+        _run(order, apply=apply)
 
 
-def _run(order: "Order") -> None:
+def _apply(folder: Path) -> None:
+    from tidegate.cli.applying import apply_prepared
+    from tidegate.cli.common import connected
+
+    with connected(None, None, None) as (client, space):
+        for one in apply_prepared(client, space, folder):
+            typer.echo(f"{one} applied in {space}")
+
+
+def _run(order: "Order", *, apply: bool) -> None:
+    if apply and not order.place.store:
+        raise Trouble("--apply needs --publish", "or put the files to --source, then --apply --out")
     from tidegate.preparation import pipeline
 
     with _progress(len(pipeline.STAGES)) as teller:
@@ -126,6 +144,9 @@ def _run(order: "Order") -> None:
     typer.echo(report["summary"])
     folder = order.place.folder
     typer.echo(f"report: {folder / 'report.html'}")
+    if apply:
+        _apply(folder)
+        return
     if not order.place.store:
         typer.echo(f"put {folder / 'model'} to {report['published']['uri']}, then")
     typer.echo(f"kubectl apply -f {folder / 'manifests'}")

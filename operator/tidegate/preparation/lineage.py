@@ -1,6 +1,7 @@
 """Where a prepared model comes from: digests, versions, the machine."""
 
 import importlib.metadata
+import math
 import os
 import platform
 from collections.abc import Iterable
@@ -25,6 +26,9 @@ PACKAGES: Final = (
     "tensorflow-cpu",
     "openvino",
 )
+
+LIMIT: Final = Path("/sys/fs/cgroup/cpu.max")
+"""Of this process's own cgroup, where a container sees it as the root."""
 
 
 def digest(path: Path) -> str:
@@ -82,5 +86,16 @@ def machine() -> dict[str, str | int]:
 
 
 def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Processors that this process may use: of a container, no more than its limit."""
+    allowed = len(os.sched_getaffinity(0))
+    try:
+        limit = LIMIT.read_text()
+    except OSError:
+        return allowed
+    return min(allowed, whole_cores(limit) or allowed)
+
+
+def whole_cores(limit: str) -> int | None:
+    """From a cgroup's ``cpu.max``, such as ``150000 100000``: 2; None: there is no limit."""
+    quota, _, period = limit.strip().partition(" ")
+    return None if quota == "max" else max(1, math.ceil(int(quota) / int(period or 100_000)))

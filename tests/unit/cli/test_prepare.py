@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tests.unit.cli.api_server import SPACE, Server
+from tests.unit.cli.conftest import Run
 from tidegate.cli.main import app
 from tidegate.cli.trouble import Trouble
 
@@ -38,6 +40,7 @@ def test_without_the_extra_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch
         ((*WHOLE, "--max-drop", "little"), "little is no drop: write 0.5%"),
         ((*WHOLE, "--name", "My Model"), "My Model cannot be a ModelDeployment's name"),
         (("--from-report", "nothing.json"), "nothing.json cannot be read"),
+        ((*WHOLE, "--apply"), "--apply needs --publish"),
     ],
 )
 def test_wrong_options(words: tuple[str, ...], said: str) -> None:
@@ -63,3 +66,56 @@ def test_a_report_of_another_model_is_refused(tmp_path: Path) -> None:
     assert "is not the model" in prepare("--from-report", str(report))
     order.model.write_bytes(b"another")
     assert "is not the model" in prepare("--from-report", str(report))
+
+
+GOLDEN = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: digits-golden}\n"
+DEPLOYMENT = "apiVersion: tidegate.dev/v1alpha1\nkind: ModelDeployment\nmetadata: {name: digits}\n"
+NO_ROLE = "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: digits}\n"
+
+
+def written(folder: Path, golden: str | None, deployment: str | None) -> Path:
+    (folder / "manifests").mkdir()
+    for name, text in (("golden", golden), ("modeldeployment", deployment)):
+        if text is not None:
+            (folder / "manifests" / f"{name}.yaml").write_text(text)
+    return folder
+
+
+def test_what_was_prepared_is_applied_in_order(run: Run, tmp_path: Path) -> None:
+    server = Server(more={f"/api/v1/namespaces/{SPACE}/configmaps": []})
+    folder = written(tmp_path, GOLDEN, DEPLOYMENT)
+    found = run(server, "prepare", "--apply", "--out", str(folder))
+    assert [o["kind"] for o in server.written] == ["ConfigMap", "ModelDeployment"]
+    assert found.out.splitlines() == [
+        f"configmap/digits-golden applied in {SPACE}",
+        f"modeldeployment/digits applied in {SPACE}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("golden", "deployment", "said"),
+    [
+        (GOLDEN, None, "modeldeployment.yaml cannot be read"),
+        (GOLDEN, "{", "modeldeployment.yaml is no YAML"),
+        (GOLDEN, NO_ROLE, "modeldeployment.yaml is not one ModelDeployment"),
+        (GOLDEN, f"{DEPLOYMENT}---\n{NO_ROLE}", "is not one ModelDeployment"),
+        (GOLDEN.replace("}", ", namespace: kube-system}"), DEPLOYMENT, "namespace of its own"),
+    ],
+)
+def test_nothing_else_is_applied(
+    run: Run, tmp_path: Path, golden: str, deployment: str | None, said: str
+) -> None:
+    server = Server(more={f"/api/v1/namespaces/{SPACE}/configmaps": []})
+    folder = written(tmp_path, golden, deployment)
+    found = run(server, "prepare", "--apply", "--out", str(folder), code=1)
+    assert said in found.err
+    assert server.written == []
+
+
+def test_a_role_that_is_missing_is_named(run: Run, tmp_path: Path) -> None:
+    server = Server(
+        more={f"/api/v1/namespaces/{SPACE}/configmaps": []}, denied=frozenset({"patch"})
+    )
+    folder = written(tmp_path, GOLDEN, DEPLOYMENT)
+    found = run(server, "prepare", "--apply", "--out", str(folder), code=1)
+    assert f"grant patch and create of configmaps in {SPACE}" in found.err
