@@ -29,6 +29,7 @@ PIP = "tidegate-e2e/pip:1"
 PAUSE = "tidegate-e2e/pause:1"
 OPERATOR = "tidegate/operator:0.1.0"
 FETCH = "tidegate/fetch:0.1.0"
+PREPARE = "tidegate/prepare:0.1.0"
 TRITON = "nvidia/tritonserver:24.10-py3"
 ENVOY = "envoyproxy/envoy:v1.40.0"
 ENVOY_GATEWAY = "tidegate-e2e/envoy-gateway:1.9.1"
@@ -48,7 +49,8 @@ class Image:
     bases: tuple[str, ...] = (BASE,)
     programs: tuple[str, ...] = ()
     in_node: bool = True
-    """Whether the cluster's node needs it; a builder stage stays with buildah."""
+    """Whether the node always holds it; a builder stage stays with buildah, and what one slow test
+    needs is brought in by that test."""
 
 
 def _stand_in(
@@ -83,6 +85,14 @@ IMAGES = {
         _stand_in("tritonserver", TRITON, "server.txt", "python.txt", bases=(BASE, PIP)),
         Image(OPERATOR, _OPERATOR_DOCKERFILE, paths.REPOSITORY, _OPERATOR_INPUTS, "operator"),
         Image(FETCH, _OPERATOR_DOCKERFILE, paths.REPOSITORY, _OPERATOR_INPUTS, "fetch"),
+        Image(
+            PREPARE,
+            _OPERATOR_DOCKERFILE.with_suffix(".prepare"),
+            paths.REPOSITORY,
+            _OPERATOR_INPUTS,
+            bases=(BASE, TRITON),
+            in_node=False,
+        ),
         _stand_in("seaweedfs", SEAWEEDFS, "requirements.txt", bases=(BASE, PIP)),
         _stand_in("prometheus", PROMETHEUS, bases=(), programs=("prometheus",)),
         _stand_in("envoy-gateway", ENVOY_GATEWAY, bases=(), programs=("envoy-gateway",)),
