@@ -30,10 +30,11 @@ from tidegate.analysis.comparison import (
 from tidegate.analysis.explanation import explain
 from tidegate.analysis.judgement import Consequence, Judgement, Objective, Result, Test
 from tidegate.analysis.latency import MOST_BOUNDS, LatencyComparison
+from tidegate.analysis.onset import SHARE_RATIOS, Onset, Stretch, share_factors
 from tidegate.analysis.tempering import SIZE, Dispersion
 from tidegate.api.spec import ErrorsAgainstStable
 
-_VERSION: Final = "1"
+_VERSION: Final = "2"
 _CLIENT_GUESS: Final = 0.02
 _SLOW_GUESS: Final = 0.5
 """Of shares that nobody has seen yet."""
@@ -126,6 +127,7 @@ class Evidence:
         "_dispersions",
         "_fixed",
         "_latency",
+        "_later",
         "_matched",
         "_needed",
         "_no_slower",
@@ -134,6 +136,7 @@ class Evidence:
         "_peaks",
         "_proofs",
         "_stable",
+        "_stretches",
         "_tempering",
         "_typical",
         "_values",
@@ -155,8 +158,11 @@ class Evidence:
             Baseline(_CLIENT_GUESS),
             Baseline(objective.slow_share or _SLOW_GUESS),
         )
-        self._against = [0.0] * len(ERROR_RATIOS)
-        self._client = [0.0] * len(ERROR_RATIOS)
+        self._against, self._client = Onset(len(ERROR_RATIOS)), Onset(len(ERROR_RATIOS))
+        # Against the limits, from each moment after the first request on: errors; latency.
+        self._later = (Onset(len(SHARE_RATIOS), 0.0), Onset(len(SHARE_RATIOS), 0.0))
+        # What speaks against the canary lately, by test: errors, against stable, latency, client.
+        self._stretches = {test: Stretch() for test in (_ERRORS, _AGAINST, _LATENCY, _CLIENT)}
         self._no_worse = [0.0] * len(NON_INFERIOR_SHIFTS)
         self._no_slower = [0.0] * len(NON_INFERIOR_SHIFTS)
         self._latency = LatencyComparison()
@@ -181,6 +187,7 @@ class Evidence:
         if canary or self._canary:
             self._canary.add(canary)
             self._stable.add(stable)
+            self._weigh_alone(canary)
             self._waiting.add(canary)
             self._waiting.add_slower(canary)
             if self._waiting and stable:
@@ -222,7 +229,15 @@ class Evidence:
                 exponent = max(dispersion.exponent() for dispersion in dispersions)
                 self._tempering[i] = max(self._tempering[i], exponent) if started else exponent
             self._fixed[i] = started and all(dispersion.settled for dispersion in dispersions)
-        return before != tuple(self._tempering)
+        if before == tuple(self._tempering):
+            return False
+        if started:
+            failures, client, slowness = zip(before, self._tempering, strict=True)
+            self._against.temper(*failures)
+            self._later[0].temper(*failures)
+            self._later[1].temper(*slowness)
+            self._client.temper(*client)
+        return True
 
     def _add_typical(self, stable: _Sum) -> bool:
         """Learn from a latency bound, too, which a quarter of stable's answers is beyond.
@@ -237,23 +252,40 @@ class Evidence:
             return False
         return self._dispersions[3].add(stable.slower[self._typical], stable.timed)
 
+    def _weigh_alone(self, canary: _Sum) -> None:
+        """Multiply what is held against the limits, and began after the first request."""
+        for test, count, requests in (
+            (_ERRORS, canary.failed, canary.requests),
+            (_LATENCY, canary.slow, canary.timed),
+        ):
+            limit = self._limit(test)
+            if requests and (test == _ERRORS or self._objective.latency_target_ms is not None):
+                self._later[test == _LATENCY].weigh(
+                    share_factors(count, requests, limit),
+                    requests,
+                    self._tempering[_EXPONENT_OF[test]],
+                )
+                self._stretches[test].add(count, requests, limit)
+
     def _weigh(self, canary: _Sum, stable: _Sum) -> None:
         """Multiply what compares with stable by this block's factors, guessed from earlier ones."""
         objective = self._objective
         failures, client, slowness = self._baselines
         guess = failures.share()
         ours, theirs = (canary.failed, canary.requests), (stable.failed, stable.requests)
-        add_superiority(self._against, ERROR_RATIOS, guess, ours, theirs)
+        factors = [0.0] * len(ERROR_RATIOS)
+        add_superiority(factors, ERROR_RATIOS, guess, ours, theirs)
+        self._against.weigh(factors, canary.requests, self._tempering[_FAILURES])
+        self._stretches[_AGAINST].add(*ours, guess)
         margin = objective.margin * objective.max_error_rate
         if margin > 0.0:
             add_non_inferiority(self._no_worse, margin, guess, ours, theirs)
-        add_superiority(
-            self._client,
-            ERROR_RATIOS,
-            client.share(),
-            (canary.blamed, canary.blamed_of),
-            (stable.blamed, stable.blamed_of),
-        )
+        guess = client.share()
+        ours, theirs = (canary.blamed, canary.blamed_of), (stable.blamed, stable.blamed_of)
+        factors = [0.0] * len(ERROR_RATIOS)
+        add_superiority(factors, ERROR_RATIOS, guess, ours, theirs)
+        self._client.weigh(factors, canary.blamed_of, self._tempering[_CLIENTS])
+        self._stretches[_CLIENT].add(*ours, guess)
         margin = objective.margin * objective.slow_share
         if objective.latency_target_ms is not None and margin > 0.0:
             add_non_inferiority(
@@ -269,34 +301,61 @@ class Evidence:
         matched = self._matched
         if canary.requests and stable.requests:
             weight = min(1.0, canary.requests / stable.requests)
-            matched.requests += weight * stable.requests
-            matched.failed += weight * stable.failed
+            like_it = weight * stable.failed, weight * stable.requests
+            matched.failed += like_it[0]
+            matched.requests += like_it[1]
+            self._stretches[_ERRORS].add_stable(*like_it)
         if canary.timed and stable.timed:
             weight = min(1.0, canary.timed / stable.timed)
-            matched.timed += weight * stable.timed
-            matched.slow += weight * stable.slow
+            like_it = weight * stable.slow, weight * stable.timed
+            matched.slow += like_it[0]
+            matched.timed += like_it[1]
+            self._stretches[_LATENCY].add_stable(*like_it)
 
     def _look(self) -> None:
         """Each test's evidence now, its highest so far, and whether the canary is to blame."""
         objective, canary = self._objective, self._canary
-        failures, client, slowness = self._tempering
+        failures, _, slowness = self._tempering
         values, peaks = self._values, self._peaks
-        values[_AGAINST] = log_mean(self._against, failures)
-        values[_CLIENT] = log_mean(self._client, client)
+        values[_AGAINST] = self._against.log_evidence()
+        values[_CLIENT] = self._client.log_evidence()
         values[_SLOWER] = self._latency.log_evidence(slowness)
-        values[_ERRORS], self._proofs[0] = bound.log_evidence(
+        for test in (_AGAINST, _CLIENT, _SLOWER):
+            peaks[test] = max(peaks[test], values[test])
+        whole, self._proofs[0] = bound.log_evidence(
             canary.failed / failures, canary.requests / failures, objective.max_error_rate
         )
+        self._blame(_ERRORS, whole, _AGAINST)
         if objective.latency_target_ms is not None:
-            values[_LATENCY], self._proofs[1] = bound.log_evidence(
+            whole, self._proofs[1] = bound.log_evidence(
                 canary.slow / slowness, canary.timed / slowness, objective.slow_share
             )
-        for i, value in enumerate(values):
-            if value > peaks[i]:
-                peaks[i] = value
-        for i, test, against in ((0, _ERRORS, _AGAINST), (1, _LATENCY, _SLOWER)):
-            if not self._blames[i] and values[test] >= self._needed[test]:
-                self._blames[i] = self._fired(against) or not self._stable_above(test)
+            self._blame(_LATENCY, whole, _SLOWER)
+
+    def _blame(self, test: int, log_whole: float, against: int) -> None:
+        """Evidence that a limit is broken, since when, and whether by the canary alone.
+
+        Args:
+            test: `_ERRORS` or `_LATENCY`.
+            log_whole: logarithm of the evidence of the canary's whole life.
+            against: the test against stable that says the canary is to blame whatever stable did.
+        """
+        number = int(test == _LATENCY)
+        later, stretch = self._later[number], self._stretches[test]
+        alone = self._fired(against)
+        value = later.log_with(log_whole)
+        if value >= self._needed[test] and later.outweighs(log_whole) and not alone:
+            if stretch.shared(self._limit(test)):
+                # An incident of both; when it is over nobody is to blame for it.
+                later.forget()
+                value = later.log_with(log_whole)
+            else:
+                alone = True
+        if value >= self._needed[test]:
+            alone = alone or not self._stable_above(test)
+            self._blames[number] = self._blames[number] or alone
+        self._values[test] = value
+        self._peaks[test] = max(self._peaks[test], value)
 
     def _fired(self, test: int) -> bool:
         return self._peaks[test] >= self._needed[test]
@@ -335,6 +394,11 @@ class Evidence:
         return max(1.0 - self._objective.confidence, 1e-9)
 
     # Judging
+
+    @property
+    def fired(self) -> bool:
+        """Whether any test has fired; what follows from it, if anything, `judge` says."""
+        return any(self._fired(test) for test in range(len(_TESTS)))
 
     def judge(self) -> Judgement:
         """What all tests together say now."""
@@ -401,12 +465,19 @@ class Evidence:
         return bad, worse
 
     def _beyond_margin(self, result: Result) -> bool:
-        """Whether what is more than stable's is also more than may pass unseen."""
-        exponent = result.tempering
-        lowest = bound.lower(
-            result.canary_count / exponent, result.canary_requests / exponent, self._alpha()
+        """Whether what is more than stable's is also more than may pass unseen.
+
+        Of all requests, or of the latest ones where these tell. That it is worse at all was found
+        before, within the budget of false alarms; this only asks by how much.
+        """
+        exponent, most = result.tempering, self._objective.margin * self._objective.max_error_rate
+        counts = [(result.canary_count, result.canary_requests)]
+        if result.lately is not None:
+            counts.append(result.lately)
+        return any(
+            bound.lower(count / exponent, requests / exponent, self._alpha()) > most
+            for count, requests in counts
         )
-        return lowest > self._objective.margin * self._objective.max_error_rate
 
     def _results(self) -> dict[int, Result]:
         """By index of the test, those that are in force."""
@@ -443,6 +514,7 @@ class Evidence:
     ) -> Result:
         objective, test, fired = self._objective, _TESTS[index], self._fired(index)
         count, requests = int(canary[0]), int(canary[1])
+        lately = self._lately(index, count, requests) if fired else None
         stable_count, stable_requests = int(stable[0]), int(stable[1])
         if index in (_ERRORS, _LATENCY):
             limit = self._limit(index)
@@ -461,10 +533,25 @@ class Evidence:
             fired=fired,
             consequence=_consequence(objective, index),
             explanation=explain(
-                objective, test, (count, requests), (stable_count, stable_requests), shown
+                objective,
+                test,
+                lately or (count, requests),
+                (stable_count, stable_requests),
+                shown,
+                lately=lately is not None,
             ),
             tempering=self._tempering[_EXPONENT_OF[index]],
+            lately=lately,
         )
+
+    def _lately(self, test: int, count: int, requests: int) -> tuple[int, int] | None:
+        """The latest requests by themselves, where they tell more than all of them; or None."""
+        stretch = self._stretches.get(test)
+        if stretch is None or not 0 < stretch.requests < requests / 2.0:
+            return None
+        if stretch.count * requests < 1.5 * count * stretch.requests:
+            return None
+        return int(stretch.count), int(stretch.requests)
 
     # Keeping
 
@@ -479,7 +566,11 @@ class Evidence:
         numbers += self._tempering + [float(fixed) for fixed in self._fixed]
         numbers += self._values + self._peaks + self._proofs
         numbers += [float(blame) for blame in self._blames]
-        numbers += self._against + self._client + self._no_worse + self._no_slower
+        numbers += self._no_worse + self._no_slower
+        for onset in self._onsets():
+            numbers += onset.state()
+        for stretch in self._stretches.values():
+            numbers += stretch.state()
         numbers += self._latency.state()
         spread = [value for each in self._learning() for value in each.values]
         packed = struct.pack(f"<{len(numbers)}d{len(spread)}f", *numbers, *spread)
@@ -498,6 +589,9 @@ class Evidence:
         except (ValueError, IndexError, OverflowError, struct.error, binascii.Error):
             return cls(objective)
         return evidence
+
+    def _onsets(self) -> tuple[Onset, ...]:
+        return (self._against, self._client, *self._later)
 
     def _learning(self) -> list[Dispersion]:
         """Those whose exponent is not fixed yet."""
@@ -536,8 +630,11 @@ class Evidence:
             raise ValueError("not a state")
         self._values, self._peaks, self._proofs = take(5), take(5), take(2)
         self._blames = [bool(value) for value in take(2)]
-        self._against, self._client = take(len(self._against)), take(len(self._client))
         self._no_worse, self._no_slower = take(len(self._no_worse)), take(len(self._no_slower))
+        for onset in self._onsets():
+            onset.restore(take)
+        for stretch in self._stretches.values():
+            stretch.restore(take_counts(5))
         self._latency.restore(take)
         for dispersion in self._learning():
             dispersion.values = take(SIZE, "f")

@@ -9,6 +9,8 @@ def explain(
     canary: tuple[int, int],
     stable: tuple[int, int],
     bound: int | None = None,
+    *,
+    lately: bool = False,
 ) -> str:
     """Such as "15 of 200 requests failed (7.5 %), the limit is 1 %".
 
@@ -18,17 +20,19 @@ def explain(
         canary: how many the test counts, out of how many.
         stable: the same for stable.
         bound: for `Test.LATENCY_AGAINST_STABLE`: index of the latency bound shown.
+        lately: `canary` is of its latest requests only.
     """
     count, requests = canary
     if not requests:
         return (
             "nothing to compare yet" if test is Test.LATENCY_AGAINST_STABLE else "no requests yet"
         )
+    of = f"the last {requests}" if lately else str(requests)
     if test in (Test.ERRORS, Test.LATENCY):
         errors = test is Test.ERRORS
         limit = percent(objective.max_error_rate if errors else objective.slow_share)
         what = "failed" if errors else f"took {objective.latency_target_ms} ms or more"
-        return f"{count} of {requests} requests {what} ({_share(canary)}), the limit is {limit}"
+        return f"{count} of {of} requests {what} ({_share(canary)}), the limit is {limit}"
     if test is Test.ERRORS_AGAINST_STABLE:
         what = "failed"
     elif test is Test.CLIENT_ERRORS:
@@ -37,7 +41,7 @@ def explain(
         what = f"took {objective.latency_bounds_ms[bound]} ms or more"
     else:
         what = "were slow"
-    ours = f"{count} of {requests} requests {what} ({_share(canary)})"
+    ours = f"{count} of {of} requests {what} ({_share(canary)})"
     if not stable[1]:
         return f"{ours}, stable had none to compare with"
     return f"{ours}, on stable {stable[0]} of {stable[1]} ({_share(stable)})"

@@ -89,6 +89,8 @@ class Result:
         consequence: what that leads to.
         explanation: for people: "15 of 200 requests failed (7.5 %), the limit is 1 %".
         tempering: how many requests count as one, since they come in clusters; 1: independent.
+        lately: a test that fired by what the canary did lately: how many of its latest requests
+            that was, out of how many; None: its whole life tells as much.
     """
 
     test: Test
@@ -104,6 +106,7 @@ class Result:
     consequence: Consequence
     explanation: str
     tempering: float = 1.0
+    lately: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -384,11 +384,12 @@ def evidence_of(result: Result) -> dict[str, Any]:
     worse = "Bad" if result.fired else "Clear"
     if result.fired and result.consequence == "Hold":
         worse = "Worse"
+    count, requests = result.lately or (result.canary_count, result.canary_requests)
     found = {
         "test": str(result.test),
-        "observed": "-" if result.observed is None else percent(result.observed),
+        "observed": percent(count / requests) if requests else "-",
         "bound": percent(result.bound),
-        "canary": f"{result.canary_count}/{result.canary_requests}",
+        "canary": f"{count}/{requests}",
         "evidence": f"{result.evidence:.3g}",
         "needed": f"{result.needed:.3g}",
         "verdict": worse,

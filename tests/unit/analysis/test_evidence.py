@@ -70,7 +70,7 @@ def test_a_version_that_fails_everything_is_bad_after_two_requests() -> None:
     assert twice.bad.test is Test.ERRORS
     assert twice.bad.consequence is Consequence.ROLL_BACK
     assert twice.bad.explanation == "2 of 2 requests failed (100 %), the limit is 1 %"
-    assert twice.bad.evidence == pytest.approx(4006, rel=1e-3)
+    assert twice.bad.evidence == pytest.approx(0.9 * 4006, rel=1e-3)
     assert twice.bad.needed == pytest.approx(2000)
     assert not twice.proven
 
@@ -255,6 +255,22 @@ def test_an_incident_late_at_a_high_weight_is_shared() -> None:
     assert judgement.stable_failing
 
 
+@pytest.mark.parametrize("requests", [20, 200])
+def test_an_incident_of_both_after_a_long_time_is_no_ones_fault(requests: int) -> None:
+    """Evidence of the latest requests alone asks what stable did in the same time."""
+    stable = 400 - requests
+    good = block(tally(requests), tally(stable))
+    incident = block(tally(requests, requests // 5), tally(stable, stable // 5))
+    evidence = Evidence(ERRORS_ONLY)
+    for each in [*[good] * 100, *[incident] * 10, *[good] * 30, *[incident] * 10, *[good] * 30]:
+        evidence.observe(each)
+        assert evidence.judge().bad is None
+    turned = block(tally(requests, requests // 5), tally(stable))
+    for _ in range(10):
+        evidence.observe(turned)
+    assert evidence.judge().bad is not None
+
+
 def test_a_canary_still_failing_when_stable_has_recovered_is_bad() -> None:
     incident = [block(tally(2, 2), tally(38, 38))] * 5
     broken = block(tally(2, 2), tally(38))
@@ -294,6 +310,59 @@ def test_a_good_version_near_the_limit_is_proven_by_stable() -> None:
     judgement = judged(ERRORS_ONLY, *blocks)
     assert judgement.bad is None
     assert judgement.proven
+
+
+# Late
+
+LONG = [block(tally(60), tally(60))] * 100
+BAKE = [block(tally(120))] * 100
+
+
+@pytest.mark.parametrize(
+    ("failed", "seconds"), [(120, 1), (60, 1), (24, 1), (12, 2), (6, 6), (3, 30)]
+)
+def test_a_version_that_turns_bad_in_the_bake_is_found_soon(failed: int, seconds: int) -> None:
+    """Though 18,000 good requests are behind it, and stable has none any more."""
+    before = judged(OBJECTIVE, *LONG, *BAKE)
+    assert before.proven
+    late = judged(OBJECTIVE, *LONG, *BAKE, *[block(tally(120, failed))] * seconds)
+    assert late.bad is not None
+    assert late.bad.test is Test.ERRORS
+    assert late.bad.lately == (seconds * failed, seconds * 120)
+    assert late.bad.canary_requests == before.requests + seconds * 120
+    assert f"{seconds * failed} of the last {seconds * 120} requests failed" in (
+        late.bad.explanation
+    )
+
+
+def test_a_version_that_turns_slow_in_the_bake_is_found_soon() -> None:
+    late = judged(OBJECTIVE, *LONG, *BAKE, *[block(tally(120, slow=24))] * 2)
+    assert late.bad is not None
+    assert late.bad.test is Test.LATENCY
+    assert late.bad.explanation == (
+        "48 of the last 240 requests took 250 ms or more (20 %), the limit is 1 %"
+    )
+
+
+def test_a_version_that_refuses_late_is_found_soon() -> None:
+    refusing = block(tally(60, client_errors=20), tally(60))
+    late = judged(OBJECTIVE, *LONG, *LONG, *[refusing] * 3)
+    assert late.bad is not None
+    assert late.bad.test is Test.CLIENT_ERRORS
+    assert late.bad.lately == (60, 180)
+
+
+def test_what_was_bad_from_the_start_is_told_by_all_of_it() -> None:
+    bad = judged(OBJECTIVE, *[block(tally(10, 2), tally(190))] * 5).bad
+    assert bad is not None
+    assert bad.lately is None
+
+
+@pytest.mark.parametrize("failed", [1, 3])
+def test_a_few_failures_after_a_long_time_are_chance(failed: int) -> None:
+    judgement = judged(OBJECTIVE, *LONG, *BAKE, block(tally(120, failed)), *BAKE)
+    assert judgement.bad is None
+    assert not result(judgement, Test.ERRORS).fired
 
 
 # Over time
