@@ -76,13 +76,28 @@ def test_ports_probes_and_policy_agree() -> None:
 def test_egress_reaches_what_is_configured_and_models_only() -> None:
     policy = only(objects(EVERYTHING), "NetworkPolicy")["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
-    dns, api, prometheus, events, models = policy["egress"]
+    dns, api, prometheus, events, tracing, models = policy["egress"]
     assert [p["port"] for p in dns["ports"]] == [53, 53]
     assert [p["port"] for p in api["ports"]] == [6443]
     assert prometheus == {"ports": [{"port": 9091, "protocol": "TCP"}]}
     assert [p["port"] for p in models["ports"]] == [9091, 8000, 8002]
     assert events == {"ports": [{"port": 8081, "protocol": "TCP"}]}
+    assert tracing == {"ports": [{"port": 4319, "protocol": "TCP"}]}
     assert models["to"][0]["podSelector"]["matchLabels"] == {MANAGED_BY_LABEL: MANAGED_BY}
+
+
+def test_by_default_nothing_is_traced_and_no_way_out_is_opened_for_it() -> None:
+    names = {e["name"] for e in pod({})["spec"]["containers"][0]["env"]}
+    assert not [name for name in names if "TRACING" in name]
+    closed = {"networkPolicy": {"enabled": True, "egress": {"enabled": True}}}
+    assert len(only(objects(closed), "NetworkPolicy")["spec"]["egress"]) == 3
+
+
+def test_the_headers_of_traces_come_from_a_secret_by_reference() -> None:
+    env = {e["name"]: e for e in pod(EVERYTHING)["spec"]["containers"][0]["env"]}
+    assert env["TIDEGATE_TRACING_HEADERS"]["valueFrom"] == {
+        "secretKeyRef": {"name": "collector", "key": "headers"}
+    }
 
 
 def test_every_setting_of_the_pods_arrives() -> None:

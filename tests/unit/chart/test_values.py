@@ -78,10 +78,16 @@ EVERYTHING: dict[str, Any] = {
             "apiServerPorts": [6443],
             "prometheusPorts": [9091],
             "eventSinkPorts": [8081],
+            "tracingPorts": [4319],
         },
     },
     "prometheus": {"url": "https://prometheus.example:9091/team"},
     "events": {"sink": "http://broker.events:8081/default"},
+    "tracing": {
+        "endpoint": "http://collector.monitoring:4319",
+        "idleRatio": 0.05,
+        "headersSecretName": "collector",
+    },
     "metrics": {
         "requireApi": False,
         "namespaces": ["prometheus"],
@@ -166,12 +172,16 @@ def test_every_set_of_values_renders_to_named_distinct_objects(values: dict[str,
 
 @pytest.mark.parametrize("values", GOOD.values(), ids=GOOD.keys())
 def test_the_operator_can_read_its_settings(values: dict[str, Any]) -> None:
-    environment = {e["name"]: e.get("value", "from the pod") for e in operator(values)["env"]}
+    environment = {e["name"]: e.get("value", "from=elsewhere") for e in operator(values)["env"]}
     settings = Settings.from_environment(environment)
     assert settings.namespaces == tuple(values.get("watchNamespaces", ()))
     assert settings.log_level == values.get("log", {}).get("level", "info")
     assert settings.prometheus_url == values.get("prometheus", {}).get("url", "")
     assert settings.event_sink_url == values.get("events", {}).get("sink", "")
+    tracing = values.get("tracing", {})
+    assert settings.tracing_endpoint == tracing.get("endpoint", "")
+    assert settings.tracing_idle_ratio == tracing.get("idleRatio", 0)
+    assert bool(settings.tracing_headers) == ("headersSecretName" in tracing)
     assert platform(values).operator_namespace == "tidegate-system"
 
 
@@ -184,7 +194,7 @@ def test_every_variable_of_the_chart_is_one_that_the_operator_reads() -> None:
             return super().get(key, default)
 
     Settings.from_environment(Recording())
-    assert {e["name"] for e in operator({})["env"]} <= asked
+    assert {e["name"] for e in operator(EVERYTHING)["env"]} <= asked
 
 
 def test_default_values_are_the_operators_own_defaults() -> None:
