@@ -1,5 +1,6 @@
 """A control plane with the operator as a process, and a data plane that is pretended."""
 
+import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -96,10 +97,14 @@ def credentials(plane: ControlPlane, user: str, groups: Sequence[str], folder: P
     return path
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """A control plane of the module's own, with nothing applied yet."""
-    folder = tmp_path_factory.mktemp("operator")
+@contextlib.contextmanager
+def placed(folder: Path, **environment: str) -> Iterator[Place]:
+    """A control plane with nothing applied yet; the operator's log is `operator.log` in `folder`.
+
+    Args:
+        folder: of the caller's own.
+        environment: of the operator's process, besides what it needs.
+    """
     (port,) = free_ports(1)
     with control_plane(controllers=True) as plane, plane.client() as kube:
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
@@ -117,6 +122,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
                 "TIDEGATE_WATCH_NAMESPACES": NAMESPACE,
                 "POD_NAMESPACE": NAMESPACE,
                 "TIDEGATE_HTTP_PORT": str(port),
+                **environment,
             },
             die_with_parent=True,
         )
@@ -129,6 +135,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             operator.terminate()
             operator.wait()
             data.stop()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """A control plane of the module's own, with nothing applied yet."""
+    with placed(tmp_path_factory.mktemp("operator")) as found:
+        yield found
 
 
 @pytest.fixture
