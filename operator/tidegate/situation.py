@@ -5,20 +5,21 @@ Pure.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from tidegate import placement, rollout, scaling, verbs
+from tidegate import placement, rollout, scaling, source, verbs
 from tidegate import status as status_document
 from tidegate.api.names import REVISION_LABEL
 from tidegate.api.spec import ScalingMode, Sidecar, Spec
 from tidegate.api.units import duration_s
 from tidegate.autoscaling.decision import Fleet
 from tidegate.cold_start import Summary, cold_start, summarise
-from tidegate.diagnosis import diagnose_pod, diagnose_revision, is_ready
+from tidegate.diagnosis import Finding, diagnose_pod, diagnose_revision, is_ready
 from tidegate.observed import Measured, Measurements, Object, Observed, Ref
 from tidegate.placement import Load, Placement, Pods
+from tidegate.platform import Platform
 from tidegate.record import Phase, Record
 from tidegate.resources.route import API_VERSION as ROUTE_VERSION
 from tidegate.resources.route import KIND as ROUTE_KIND
@@ -49,9 +50,12 @@ class Scene:
         target: the revision that is asked for.
         now: UTC.
         measurements: what was measured.
+        platform: the platform's settings.
         scale: replicas of the revision that serves, and why.
         request: a verb that was not handled yet.
         forgiven: the target's failure is forgotten.
+        failure: why the spec's own revision cannot be made; None: it can.
+        look: what the last look at the source said.
     """
 
     observed: Observed
@@ -60,9 +64,12 @@ class Scene:
     target: Revision
     now: datetime
     measurements: Measurements
+    platform: Platform
     scale: Replicas = NOTHING_YET
     request: verbs.Request | None = None
     forgiven: bool = False
+    failure: Finding | None = None
+    look: source.Look = field(default_factory=source.Look)
 
     @property
     def wanted(self) -> int:
@@ -332,6 +339,18 @@ class Scene:
         """Whether a failed canary's pods still stay."""
         keep_s = duration_s(self.spec.rollout.keep_failed)
         return record.phase is Phase.ROLLED_BACK and self.since_s(record.since) < keep_s
+
+    def deadline(self, record: Record) -> datetime | None:
+        """When the first revision should be ready; None: it is not about the first."""
+        if record.stable or record.phase not in LIVE or not record.started:
+            return None
+        limit_s = duration_s(self.spec.rollout.progress_deadline)
+        return moment(record.started) + timedelta(seconds=limit_s)
+
+    def is_late(self, record: Record) -> bool:
+        """Whether the first revision should have been ready by now."""
+        deadline = self.deadline(record)
+        return deadline is not None and self.now >= deadline
 
     def since_s(self, at: str) -> float:
         """Seconds since that time; 0 for none."""

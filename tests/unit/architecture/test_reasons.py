@@ -42,18 +42,16 @@ def reasons_in(path: Path) -> Iterator[str]:
             continue
         name = getattr(node.func, "id", getattr(node.func, "attr", ""))
         where = POSITION.get(name)
-        if name == "_nothing_but_status":
+        if name == "nothing_but_status":
             where = 1
         if where is not None and len(node.args) > where:
             yield from literals(node.args[where])
 
 
 def in_code() -> set[str]:
-    found = {
-        r
-        for path in sorted([*PACKAGE.glob("*.py"), *PACKAGE.glob("rollout/*.py")])
-        for r in reasons_in(path)
-    }
+    folders = ("", "chapters/", "rollout/")
+    paths = [path for folder in folders for path in sorted(PACKAGE.glob(f"{folder}*.py"))]
+    found = {reason for path in paths for reason in reasons_in(path)}
     # A refinement of another reason says that reason to the outside.
     found |= {"RolledBack", *rollout.TEST_REASONS.values()}
     # Of a placement, and of scaling, handed on.
