@@ -185,14 +185,14 @@ def _oracle(value: float, job: Job, cold_s: float, _: Capacities) -> Policy:
 
 
 LAWS: Final[dict[str, tuple[tuple[float, ...], Callable[..., Policy]]]] = {
-    ORACLE: ((0.7, 0.8, 0.9, 0.95, 1.0, 1.05), _oracle),
-    OURS: ((0.55, 0.8, 1.05, 1.3, 1.65, 2.1), _tidegate),
+    ORACLE: ((0.7, 0.8, 0.9, 0.95, 1.0, 1.05, 1.2), _oracle),
+    OURS: ((0.6, 0.75, 0.9, 1.05, 1.3, 1.65, 2.1), _tidegate),
     RPS: (
-        (0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+        (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2),
         lambda v, job, *_: Hpa(Metric.RPS, v * holds(job.server)),
     ),
     "KEDA, rps over 2 min": (
-        (0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+        (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2),
         lambda v, job, *_: Hpa(Metric.RPS, v * holds(job.server), window_s=120.0),
     ),
     "HPA, utilisation": (

@@ -315,4 +315,9 @@ def higher_of(long_per_s: float, short_per_s: float, short_s: float, dispersion:
 
     A rise shows in the short window first; less one standard error, chance rarely passes for one.
     """
-    return max(long_per_s, short_per_s - math.sqrt(dispersion * short_per_s / short_s))
+    return max(long_per_s, lower_of(short_per_s, short_s, dispersion))
+
+
+def lower_of(per_s: float, seconds: float, dispersion: float) -> float:
+    """A rate that was counted over so long, less its standard error."""
+    return max(0.0, per_s - math.sqrt(dispersion * per_s / seconds))

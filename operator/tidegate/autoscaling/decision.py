@@ -124,14 +124,16 @@ def replicas(
     Args:
         bounds: what the spec allows.
         fleet: what there is.
-        demand: of the observer; None: fewer than 60 s of data.
+        demand: of the observer; None: too little data for any.
         now_s: seconds since the epoch.
         expected_per_s: requests a second that the revision is about to get (a rollout's next
             step), where that is more than what it gets now.
         law: constants.
     """
     kept = bounds.clamp(fleet.desired)
-    if demand is None:
+    blind = "" if demand is None else _blind(demand, now_s, law)
+    early = demand is None or demand.data_s < law.least_s - 1e-6
+    if demand is None or (early and (blind or not _sure(demand))):
         text = f"{_count(kept)} kept: {law.least_s:.0f} s of measurements come first"
         return Decision(kept, None, None, 0, Hold.MEASURING, text)
     if demand.target_ms is None:
@@ -144,7 +146,6 @@ def replicas(
         )
     # No sooner than those that start can help: until then they would be asked for again.
     drain_s = max(law.drain_s, fleet.cold_start_s or 0.0)
-    blind = _blind(demand, now_s, law)
     if blind:
         return _without_metrics(bounds, kept, demand, drain_s, blind)
     arrivals = demand.arrivals_per_s
@@ -159,7 +160,8 @@ def replicas(
         return Decision(kept, None, None, 0, Hold.CAPACITY_UNKNOWN, text, arrivals, None, demand)
     draining = draining_replicas(demand, arrivals, drain_s)
     needed = max(1, load, draining)
-    spare = _spare(bounds, fleet, demand, needed, arrivals, law)
+    # Spare ones can wait until more is known.
+    spare = 0 if early else _spare(bounds, fleet, demand, needed, arrivals, law)
     wanted = needed + spare
     aim = bounds.clamp(wanted)
     sentence = required(demand, wanted, arrivals, draining)
@@ -197,6 +199,11 @@ def replicas(
 
 def _count(n: int) -> str:
     return "1 replica" if n == 1 else f"{n} replicas"
+
+
+def _sure(demand: Demand) -> bool:
+    """Whether what one pod holds may be gone by within the first minute."""
+    return demand.service is not None and demand.service.sure and not demand.infeasible
 
 
 def _blind(demand: Demand, now_s: float, law: Law) -> str:
@@ -266,7 +273,7 @@ def _spare(
         return spare
     # What comes while a pod starts must be carried by those that are there.
     factor = grown(demand, fleet.cold_start_s + law.interval_s)
-    then = math.ceil(arrivals * factor / capacity - 1e-9)
+    then = math.ceil(arrivals * law.headroom * factor / capacity - 1e-9)
     return max(spare, then - needed)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from tidegate.autoscaling.arrivals import Arrivals, Growth, higher_of
+from tidegate.autoscaling.arrivals import Arrivals, Growth, higher_of, lower_of
 from tidegate.autoscaling.capacities import Capacities, Place
 from tidegate.autoscaling.capacity import Pod, pod_of
 from tidegate.autoscaling.counters import PodCounters
@@ -39,6 +39,8 @@ LEAST_ROOM: Final = 1.05
 """Feedback never aims lower than this above the latency of an idle pod."""
 MOST_TAKEN: Final = 0.5
 """Of the capacity that the model says, what feedback leaves at least."""
+UNLEARN_S: Final = 30.0
+"""So much before a change of the service time was noticed, feedback had begun to learn from it."""
 LEAST_SHARE: Final = 0.02
 """Of the throughput: a pod that holds less is sized as if it held this."""
 
@@ -90,6 +92,7 @@ class Observer:
         self._shares: tuple[float, float] | None = None
         self._place: Place | None = None
         self._feedback = 0.0
+        self._feedbacks: deque[tuple[float, float]] = deque()
         self._seen: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
         self._troubled_s = -math.inf
         self._newest_s = -math.inf
@@ -100,7 +103,7 @@ class Observer:
     def observe(
         self, at_s: float, looks: Iterable[Look], *, ready: Collection[str]
     ) -> Demand | None:
-        """Take in one look at all pods; what it comes to, or None before 60 s of data.
+        """Take in one look at all pods; what it comes to, or None in the first intervals.
 
         Args:
             at_s: now, seconds since the epoch; not later than the last call's: nothing happens.
@@ -120,6 +123,7 @@ class Observer:
             self._since_s = before_s
         if before_s is not None:
             self._times.end_interval((at_s - before_s) / self._law.interval_s)
+            self._unlearn(at_s)
         for uid in [uid for uid, pod in self._pods.items() if pod.at_s < at_s - FORGET_S]:
             del self._pods[uid]
             self._arrivals.forget(uid)
@@ -180,7 +184,10 @@ class Observer:
 
     def _conclude(self, at_s: float, ready: frozenset[str]) -> Demand | None:
         law = self._law
-        if self._since_s is None or at_s - self._since_s < law.least_s - 1e-6:
+        if self._since_s is None:
+            return None
+        data_s = at_s - self._since_s
+        if data_s < law.first_intervals * law.interval_s - 1e-6:
             return None
         source, arrivals = Source.SIDECAR, self._arrivals
         long_per_s = arrivals.rate(law.long_s)
@@ -192,18 +199,22 @@ class Observer:
             return self._unread(at_s, ready)
         short_per_s = arrivals.rate(law.short_s) or 0.0
         dispersion = arrivals.dispersion()
+        if data_s < law.least_s - 1e-6:
+            arrivals_per_s = lower_of(long_per_s, data_s, dispersion)
+        else:
+            arrivals_per_s = higher_of(long_per_s, short_per_s, law.short_s, dispersion)
         coverage, age_s = self._coverage(at_s, ready, source)
         fresh = coverage >= law.least_coverage and age_s <= law.stale_intervals * law.interval_s
         timed, measured_ms, slow_share = self._latency()
         cached_share, items_per_request = self._mix()
         demand = Demand(
             at_s=at_s,
-            data_s=at_s - self._since_s,
+            data_s=data_s,
             ready_pods=len(ready),
             coverage=coverage,
             age_s=age_s,
             source=source,
-            arrivals_per_s=higher_of(long_per_s, short_per_s, law.short_s, dispersion),
+            arrivals_per_s=arrivals_per_s,
             long_per_s=long_per_s,
             short_per_s=short_per_s,
             balance_per_s=balance_per_s,
@@ -385,6 +396,16 @@ class Observer:
             step = law.feedback_gain * (off - self._feedback)
             self._feedback = min(law.feedback_most, max(law.feedback_least, self._feedback + step))
         return replace(demand, feedback=self._feedback, model_ms=model_ms)
+
+    def _unlearn(self, at_s: float) -> None:
+        """Where the service time changed at once: forget what feedback took for its error."""
+        past = self._feedbacks
+        while len(past) > 1 and past[1][0] <= at_s - UNLEARN_S:
+            past.popleft()
+        if self._times.changed and past:
+            self._feedback = past[0][1]
+            past.clear()
+        past.append((at_s, self._feedback))
 
     def _off(
         self, place: Place, rate: float, model_ms: float | None, demand: Demand

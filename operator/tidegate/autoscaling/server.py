@@ -144,7 +144,8 @@ class Law:
         interval_s: time between two looks (with Prometheus: between two scrapes).
         long_s: window of the arrival rate.
         short_s: window in which a rise shows first.
-        least_s: no estimate from less data than this.
+        least_s: with less data than this replicas go up at most, and only as far as is sure.
+        first_intervals: nothing is said before so many intervals.
         dispersion_s: window of the arrivals' dispersion.
         stabilisation_s: the highest requirement over so long is kept.
         headroom: factor on the arrival rate.
@@ -166,6 +167,7 @@ class Law:
     long_s: float = 60.0
     short_s: float = 15.0
     least_s: float = 60.0
+    first_intervals: float = 3.0
     dispersion_s: float = 600.0
     stabilisation_s: float = 300.0
     headroom: float = 1.05

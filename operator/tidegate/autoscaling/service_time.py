@@ -9,6 +9,7 @@ mean is alpha + beta E[n^2] / E[n].
 """
 
 import math
+from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +25,9 @@ CHANGED_ERRORS: Final = 4.0
 """... and by so many standard errors, scale it by as much at once."""
 CHANGED_KEEP: Final = 0.25
 """What is then left of the older samples' weight: the line's shape may have changed, too."""
+SETTLING: Final = 6
+"""Intervals around a change whose samples tell nothing about the variation of single executions:
+so many before it was noticed, and as many after."""
 LEAST_RECENT: Final = 20.0
 """Executions without which the recent ones say nothing."""
 LEAST: Final = 5.0
@@ -115,13 +119,16 @@ class ServiceTimes:
         self._newest: dict[int, _Size] = {}
         self._squares = 0.0
         self._freedom = 0.0
+        self._settling = 0
+        self._varied: deque[tuple[float, float]] = deque(maxlen=SETTLING)
 
     def add(self, size: int, count: int, busy_ms: float) -> None:
         """What one pod ran since its last look: executions of a size, their time in all."""
         if size < 1 or count <= 0 or not 0.0 <= busy_ms < math.inf:
             return
         known = self._long.get(size)
-        if known is not None and count <= FEW and known.count >= FEW:
+        few = count <= FEW and not self._settling
+        if known is not None and few and known.count >= FEW:
             off = busy_ms * known.count / (count * known.busy_ms) - 1.0 if known.busy_ms else 0.0
             # Drift between looks moves all samples; one far off is a change about to be noticed.
             off = min(MOST_OFF, max(-MOST_OFF, off))
@@ -144,8 +151,11 @@ class ServiceTimes:
         change = self._change()
         self.changed = change is not None
         if change is not None:
-            # What differed by the change is no variation of single executions.
-            self._squares = self._freedom = 0.0
+            # What differed by the change is no variation of single executions, nor is what the
+            # line is still off afterwards.
+            self._squares, self._freedom = self._varied[0] if self._varied else (0.0, 0.0)
+            self._varied.clear()
+            self._settling = SETTLING + 1
             for size in self._long.values():
                 size.count *= CHANGED_KEEP
                 size.busy_ms *= CHANGED_KEEP * change
@@ -161,6 +171,8 @@ class ServiceTimes:
                     del sizes[n]
         self._squares *= KEEP**intervals
         self._freedom *= KEEP**intervals
+        self._settling = max(0, self._settling - 1)
+        self._varied.append((self._squares, self._freedom))
 
     def _change(self) -> float | None:
         """By what factor executions take longer than they did; None: no such thing is certain."""

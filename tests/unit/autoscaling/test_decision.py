@@ -97,6 +97,25 @@ def test_never_below_the_least() -> None:
             Fleet(4, 4), None, 4, Hold.MEASURING, "4 replicas kept", id="no data, no change"
         ),
         pytest.param(
+            Fleet(2, 2), replace(DEMAND, data_s=20.0), 4, None, "4 replicas required", id="early up"
+        ),
+        pytest.param(
+            Fleet(2, 2),
+            replace(DEMAND, data_s=20.0, service=replace(SERVICE, sure=False)),
+            2,
+            Hold.MEASURING,
+            "2 replicas kept: 60 s of",
+            id="early, batches not known well",
+        ),
+        pytest.param(
+            Fleet(2, 2),
+            replace(DEMAND, data_s=20.0, coverage=0.25, pending=9e4, backlog=9e4),
+            2,
+            Hold.MEASURING,
+            "2 replicas kept: 60 s of",
+            id="early and half blind",
+        ),
+        pytest.param(
             Fleet(9, 9),
             replace(DEMAND, target_ms=None, required_replicas=None),
             9,
@@ -276,6 +295,22 @@ def test_spare_replicas(
 
 def test_a_large_fleet_needs_no_automatic_spare() -> None:
     assert decide(loaded(700.0), bounds=Bounds(1, 20)).spare == 0
+
+
+def test_headroom_counts_for_what_comes_within_a_cold_start_too() -> None:
+    """Else the growth alone keeps replicas that a lower headroom gives up."""
+    fleet = replace(FLEET, cold_start_s=60.0)
+    lean = Law(headroom=0.7, spare_pods=0.0)
+    flat = replace(DEMAND, growth=((60.0, 1.0),))
+    assert replicas(Bounds(1, 20), fleet, flat, NOW_S, law=lean).required == 3
+    growing = replace(DEMAND, growth=((60.0, 1.5),))
+    assert replicas(Bounds(1, 20), fleet, growing, NOW_S, law=lean).required == 4
+
+
+def test_no_spare_in_the_first_minute() -> None:
+    early = replace(DEMAND, data_s=20.0, growth=((60.0, 1.5),))
+    fleet = replace(FLEET, cold_start_s=60.0)
+    assert decide(early, fleet, Bounds(1, 20)).spare == 0
 
 
 def test_growth_between_what_was_seen() -> None:

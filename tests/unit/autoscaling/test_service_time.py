@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidegate.autoscaling.demand import ServiceTime
-from tidegate.autoscaling.service_time import ServiceTimes
+from tidegate.autoscaling.service_time import SETTLING, ServiceTimes
 from tidegate.autoscaling.variates import unit_gammas
 
 NOISE = unit_gammas(0.04, 3, 4000)
@@ -93,6 +93,19 @@ def test_a_change_is_noticed_within_half_a_minute() -> None:
     for _ in range(6):
         learned.look(MIX, 8 * 1.4, 6 * 1.4)
     assert learned.known().of(8) == pytest.approx(56 * 1.4, rel=0.1)
+
+
+def test_a_change_is_no_variation_of_single_executions() -> None:
+    """Neither before it is noticed nor while the line is still off."""
+    learned, few = Learned(), dict.fromkeys(range(1, 9), 4)
+    for _ in range(120):
+        learned.look(few, 8, 6)
+    varied = learned.known().cv
+    for _ in range(SETTLING):
+        learned.look(few, 8 * 1.4, 6 * 1.4)
+        assert 0.9 * varied < learned.known().cv < 1.35 * varied
+    assert learned.known().of(8) == pytest.approx(56 * 1.4, rel=0.05)
+    assert learned.known().cv == pytest.approx(varied, rel=0.05)
 
 
 def test_other_batch_sizes_are_no_change() -> None:
