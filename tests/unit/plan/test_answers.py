@@ -97,3 +97,17 @@ def test_without_golden_requests_there_is_no_such_condition() -> None:
     world.settle()
     types = {c["type"] for c in world.status["conditions"]}
     assert "AnswersRight" not in types
+
+
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_what_was_found_holds_while_an_operator_that_restarted_asks_again(wrong: int) -> None:
+    world = serving()
+    told(world, wrong)
+    world.settle()
+    found = world.condition("AnswersRight")
+    known = dict(world.measurements.golden)
+    for asked in range(3):
+        golden = dict(list(known.items())[wrong : wrong + asked])
+        world.measurements = Measurements(golden=golden)
+        world.settle()
+        assert world.condition("AnswersRight") == found
