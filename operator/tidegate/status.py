@@ -352,7 +352,8 @@ def invalid(deployment: Object, verdicts: Sequence[Verdict], now: datetime) -> d
     before = {
         key: value
         for key, value in (deployment.get("status") or {}).items()
-        if key not in ("conditions", "observedGeneration")
+        # Quality is another party's, as are the conditions that are not among the verdicts.
+        if key not in ("conditions", "observedGeneration", "quality")
     }
     found = conditions(deployment, verdicts, now)
     return before | {

@@ -168,6 +168,14 @@ class InactiveField(Block):
     reason: str = Field(description="What happens instead.")
 
 
+class QualityStatus(Block):
+    """How good a revision's answers are."""
+
+    revision: str = Field(description="Its hash.")
+    accuracy: str | None = Field(None, description="By labels.")
+    shift: str | None = Field(None, description="The field that moved most.")
+
+
 class Status(Block):
     """The status of a ModelDeployment."""
 
@@ -187,5 +195,8 @@ class Status(Block):
     history: tuple[HistoryEntry, ...] = Field((), description="Past revisions, newest first.")
     inactive: tuple[InactiveField, ...] = Field(
         (), description="Fields set in the spec that this version does not act on yet."
+    )
+    quality: tuple[QualityStatus, ...] | None = Field(
+        None, description="Answers, by tidegate-quality."
     )
     last_request: str | None = Field(None, description="Id of the last verb that was handled.")

@@ -14,11 +14,17 @@ Document = Mapping[str, Any]
 
 ROLLING: Final = ("Preparing", "Verifying", "Mirroring", "Canary", "Baking")
 """Phases in which a canary is on trial."""
-NORMAL_TRUE: Final = ("Available", "Ready", "SLOMet", "MetricsAvailable", "AnswersRight")
+NORMAL_TRUE: Final = (
+    *("Available", "Ready", "SLOMet", "MetricsAvailable"),
+    *("AnswersRight", "Accurate", "Steady"),
+)
 """Conditions that ought to be True, beside the gates; all others ought not to be."""
 
 
-NOT_YET: Final = ("NotMeasured", "Measuring", "TooFewRequests")
+NOT_YET: Final = (
+    *("NotMeasured", "Measuring", "TooFewRequests"),
+    *("TooFewLabels", "TooFewSamples", "NothingOnTrial"),
+)
 """Reasons for which a condition is Unknown without anything being wrong."""
 
 

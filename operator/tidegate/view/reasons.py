@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from tidegate.view import facts
 from tidegate.view.facts import Document, Tone
+from tidegate.view.quality import of_revision
 
 MENDS: Final = {
     "Paused": "go on: tidegate resume {name}, or rollout.paused: false where the manifest says so",
@@ -118,7 +119,7 @@ def _on_trial(document: Document, hash_: str, now: datetime) -> Explanation:
     head = (hash_, verb, tone, f": {where}{weight}" + (f", for {ago}" if ago else ""))
     evidence = rollout.get("evidence") or {}
     tests = facts.tests(document)
-    body = _counts(tests, document)
+    body = [*_counts(tests, document), *_quality(document, hash_)]
     if hold:
         body.append(_joined(hold, rollout.get("message")))
     elif rollout.get("message"):
@@ -209,13 +210,20 @@ def _past(document: Document, hash_: str, now: datetime) -> Explanation:
     if serves:
         share = facts.share(document, hash_).get("weight")
         body.append("It serves." if share in (None, 100) else f"It has {share}% of the traffic.")
-        body += _scaled(document)
+        body += [*_quality(document, hash_), *_scaled(document)]
     body += [
         f"{c.get('type')}={c.get('status')}: {_joined(str(c.get('reason')), c.get('message'))}"
         for c in (facts.concerns(document) if serves else ())
     ]
     mends = [] if serves else [f"go back to it, through the gates: tidegate undo {name} {hash_}"]
     return Explanation(*head, tuple(body), tuple(mends), tuple(_weighed(tests)))
+
+
+def _quality(document: Document, hash_: str) -> list[str]:
+    """How good its answers are; none where nothing is measured."""
+    accuracy, shift = of_revision(document, hash_)
+    found = [f"Accuracy: {_ended(accuracy)}"] if accuracy else []
+    return [*found, f"Moved most: {_ended(shift)}"] if shift else found
 
 
 def _scaled(document: Document) -> list[str]:

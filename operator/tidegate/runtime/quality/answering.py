@@ -1,0 +1,203 @@
+"""Answers gates: what was counted becomes conditions of ModelDeployments.
+
+It owns, by server-side apply, the conditions Accurate and Steady and ``status.quality``, and
+nothing else. The operator reads the conditions as it reads those of any other party.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+import structlog
+
+from tidegate.api import names, units
+from tidegate.quality.policy import Policy, PolicyError, policy_of
+from tidegate.quality.report import ACCURATE, STEADY, Report, Verdict, report, useless
+from tidegate.runtime.kinds import MODEL_DEPLOYMENT, Kind
+from tidegate.runtime.kube import KubeError, NotFoundError, Written
+from tidegate.runtime.quality.server import Known, Worker
+from tidegate.view import facts
+
+log: Final = structlog.get_logger(__name__)
+
+MANAGER: Final = "tidegate-quality"
+BETWEEN_WRITES_S: Final = 10.0
+"""Numbers alone are written no more often; a changed answer is written at once."""
+TIDY_EVERY_S: Final = 600.0
+MAX_MESSAGE: Final = 2048
+
+Document = dict[str, Any]
+
+
+class Api(Protocol):
+    """The part of `tidegate.runtime.kube.Kube` that is needed."""
+
+    async def apply(
+        self, kind: Kind, document: Document, *, manager: str, force: bool, sub: str | None = None
+    ) -> Written:
+        """Server-side apply."""
+
+
+class Answering:
+    """Looks at ModelDeployments, and answers their gates.
+
+    Args:
+        api: writes.
+        worker: what is kept.
+        known: what is asked, by namespace and name; filled here, read by the intake.
+        now: wall clock, UTC.
+        clock: monotonic, seconds.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        worker: Worker,
+        known: dict[str, Known],
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._api = api
+        self._worker = worker
+        self._known = known
+        self._now = now
+        self._clock = clock
+        self._written_at: dict[str, float] = {}
+        self._tidied_at: float | None = None
+
+    async def look(self, deployments: Iterable[Document]) -> None:
+        """Answer the gates of all ModelDeployments, as they are now; those that are gone go."""
+        there = {f"{d['metadata']['namespace']}/{d['metadata']['name']}": d for d in deployments}
+        policies: dict[str, Policy | PolicyError] = {}
+        for model, deployment in there.items():
+            try:
+                policy = policy_of(deployment)
+            except PolicyError as error:
+                policies[model] = error
+            else:
+                if policy is not None:
+                    policies[model] = policy
+        for model in set(self._known) - set(policies):
+            del self._known[model]
+        for model, found in policies.items():
+            self._known[model] = Known(
+                policy=found if isinstance(found, Policy) else None,
+                revisions=frozenset(facts.known_revisions(there[model])),
+            )
+        await self._tidy(policies)
+        for model, deployment in there.items():
+            try:
+                await self._answer(model, deployment, policies.get(model))
+            except NotFoundError:
+                pass  # deleted meanwhile
+            except KubeError as error:
+                log.warning("status not written", modeldeployment=model, error=str(error))
+
+    async def _answer(
+        self, model: str, deployment: Document, policy: Policy | PolicyError | None
+    ) -> None:
+        if policy is None:
+            if _owns(deployment):
+                await self._write(model, deployment, {})
+            return
+        if isinstance(policy, PolicyError):
+            found = useless(str(policy))
+        else:
+            bins, figures = await self._worker.do(lambda store: store.figures(model))
+            found = report(deployment, policy, bins, figures, self._now())
+        wanted = _status(deployment, found, self._now())
+        there = _ours(deployment)
+        if wanted == there:
+            return
+        late = self._clock() - self._written_at.get(model, -BETWEEN_WRITES_S)
+        if _answers(wanted) == _answers(there) and late < BETWEEN_WRITES_S:
+            return
+        await self._write(model, deployment, wanted)
+
+    async def _write(self, model: str, deployment: Document, status: Document) -> None:
+        meta = deployment["metadata"]
+        document = {
+            "apiVersion": names.API_VERSION,
+            "kind": names.KIND,
+            # Not one of the same name that was made meanwhile.
+            "metadata": {"namespace": meta["namespace"], "name": meta["name"], "uid": meta["uid"]},
+            "status": status,
+        }
+        await self._api.apply(MODEL_DEPLOYMENT, document, manager=MANAGER, force=True, sub="status")
+        self._written_at[model] = self._clock()
+        for condition in status.get("conditions") or ():
+            log.info(
+                "answered",
+                modeldeployment=model,
+                condition=condition["type"],
+                status=condition["status"],
+                reason=condition["reason"],
+            )
+
+    async def _tidy(self, policies: Mapping[str, Policy | PolicyError]) -> None:
+        clock = self._clock()
+        if self._tidied_at is not None and clock - self._tidied_at < TIDY_EVERY_S:
+            return
+        self._tidied_at = clock
+        for model in await self._worker.do(lambda store: store.models()):
+            found = policies.get(model)
+            if found is None:
+                # Deleted, or nobody asks any more.
+                await self._forget(model)
+            elif isinstance(found, Policy):
+                await self._tidy_one(model, found)
+
+    async def _forget(self, model: str) -> None:
+        await self._worker.do(lambda store: store.forget(model))
+        log.info("forgotten", modeldeployment=model)
+
+    async def _tidy_one(self, model: str, policy: Policy) -> None:
+        at_s, keep_s = self._now().timestamp(), units.duration_s(policy.keep)
+        revisions = self._known[model].revisions
+        await self._worker.do(lambda store: store.leave_out(model, policy.leave_out))
+        await self._worker.do(lambda store: store.tidy(model, revisions, keep_s, at_s))
+
+
+def _status(deployment: Document, found: Report, now: datetime) -> Document:
+    """The part of status that is ours, as it should be."""
+    return {
+        "conditions": [_condition(deployment, v, now) for v in found.verdicts],
+        "quality": list(found.revisions),
+    }
+
+
+def _condition(deployment: Document, verdict: Verdict, now: datetime) -> Document:
+    old = facts.condition(deployment, verdict.type)
+    kept = old.get("status") == verdict.status and old.get("lastTransitionTime")
+    return {
+        "type": verdict.type,
+        "status": verdict.status,
+        "reason": verdict.reason,
+        "message": verdict.message[:MAX_MESSAGE],
+        "lastTransitionTime": kept or now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "observedGeneration": deployment["metadata"].get("generation") or 0,
+    }
+
+
+def _ours(deployment: Document) -> Document:
+    status = facts.status(deployment)
+    return {
+        "conditions": [
+            dict(c)
+            for kind in (ACCURATE, STEADY)
+            for c in status.get("conditions") or ()
+            if c.get("type") == kind
+        ],
+        "quality": [dict(one) for one in status.get("quality") or ()],
+    }
+
+
+def _answers(status: Document) -> set[tuple[str, str, str]]:
+    return {(c["type"], c["status"], c["reason"]) for c in status["conditions"]}
+
+
+def _owns(deployment: Document) -> bool:
+    managed = deployment["metadata"].get("managedFields") or ()
+    return any(m.get("manager") == MANAGER and m.get("subresource") == "status" for m in managed)
