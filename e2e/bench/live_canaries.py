@@ -29,12 +29,12 @@ from e2e.bench.report import Report, Usage, parser, quantile
 from tidegate.actions import Measure
 from tidegate.analysis.judgement import Objective
 from tidegate.api.names import REVISION_LABEL
-from tidegate.measurement import Reading
 from tidegate.observed import Object
 from tidegate.resources.sidecar import bucket_le, latency_edges_ms
 from tidegate.runtime.cache import Key
 from tidegate.runtime.measuring import Measurer, PodAt, Sidecars
 from tidegate.runtime.queue import KeyedQueue
+from tidegate.sidecar_page import Reading
 
 INTERVAL_S: Final = 1.0
 TARGET_MS: Final = 120

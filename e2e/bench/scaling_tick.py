@@ -27,8 +27,8 @@ from tidegate.autoscaling.demand import Demand
 from tidegate.autoscaling.observer import LEAST_ROOM, LEAST_SHARE, MOST_TAKEN, Observer
 from tidegate.autoscaling.reading import Batch, Look, TritonStats
 from tidegate.autoscaling.server import ServerModel
-from tidegate.measurement import Counts, Reading
 from tidegate.resources.sidecar import LATENCY_EDGES_MS, TrafficClass
+from tidegate.sidecar_page import Counts, Reading
 
 TICK_S: Final = 5.0
 START_S: Final = 1_700_000_000.0

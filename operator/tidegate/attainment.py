@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from tidegate.measurement import CLOCK_SLACK_S, NO_COUNTS, Counts, Reading
+from tidegate.measurement import CLOCK_SLACK_S
 from tidegate.observed import Attained
 from tidegate.resources.sidecar import TrafficClass, latency_edges_ms
+from tidegate.sidecar_page import NO_COUNTS, Counts, Reading
 
 WINDOW_S: Final = 300.0
 SURE_OF_A_MISS: Final = 2

@@ -14,15 +14,10 @@ from tidegate.actions import Measure
 from tidegate.analysis.block import Block
 from tidegate.analysis.evidence import Evidence
 from tidegate.analysis.judgement import Consequence, Judgement
-from tidegate.measurement import (
-    NO_COUNTS,
-    Ledger,
-    Reading,
-    bounds_ms,
-    hanging_after_s,
-)
+from tidegate.measurement import Ledger, bounds_ms, hanging_after_s
 from tidegate.observed import Measured
 from tidegate.resources.sidecar import TrafficClass
+from tidegate.sidecar_page import NO_COUNTS, Reading
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 
 class SidecarCounts(Protocol):
-    """The part of `tidegate.measurement.Counts` that scaling reads."""
+    """The part of `tidegate.sidecar_page.Counts` that scaling reads."""
 
     @property
     def started(self) -> int: ...  # noqa: D102
@@ -27,7 +27,7 @@ class SidecarCounts(Protocol):
 
 
 class SidecarReading(Protocol):
-    """The part of `tidegate.measurement.Reading` that scaling reads; that type fits as it is."""
+    """The part of `tidegate.sidecar_page.Reading` that scaling reads; that type fits as it is."""
 
     @property
     def at_s(self) -> float: ...  # noqa: D102

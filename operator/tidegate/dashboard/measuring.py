@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from tidegate.api import names
-from tidegate.measurement import NO_COUNTS, Reading
 from tidegate.resources.sidecar import INTERNAL_PORT, TrafficClass
+from tidegate.sidecar_page import NO_COUNTS, Reading
 
 WINDOW_S: Final = 15.0
 """Rates are over so long."""

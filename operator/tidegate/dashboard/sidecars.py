@@ -10,8 +10,8 @@ from typing import Any, Final
 import aiohttp
 
 from tidegate.dashboard.measuring import Pod, Speeds
-from tidegate.measurement import Reading, read_page
 from tidegate.resources.sidecar import SIDECAR_METRICS_PATH
+from tidegate.sidecar_page import Reading, read_page
 
 EVERY_S: Final = 1.5
 TIMEOUT_S: Final = 1.0

@@ -30,13 +30,13 @@ from tidegate.autoscaling.observer import Observer
 from tidegate.autoscaling.reading import Look
 from tidegate.autoscaling.server import LAW, Law, ServerModel, server_model
 from tidegate.diagnosis import is_ready
-from tidegate.measurement import Reading
 from tidegate.observed import Attained, Object
 from tidegate.resources.monitoring import INTERVAL_S as SCRAPE_INTERVAL_S
 from tidegate.runtime.cache import Key
 from tidegate.runtime.load_source import LoadPages, LoadPod, LoadSource, in_flight, load_pods
 from tidegate.runtime.measuring import READS_AT_ONCE, ReadError
 from tidegate.runtime.queue import KeyedQueue
+from tidegate.sidecar_page import Reading
 
 log: Final = structlog.get_logger(__name__)
 

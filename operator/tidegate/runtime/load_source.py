@@ -11,7 +11,6 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from tidegate.api.names import REVISION_LABEL
 from tidegate.autoscaling.reading import Look, TritonStats, read_metrics, read_stats
-from tidegate.measurement import Reading, read_page
 from tidegate.observed import Object
 from tidegate.resources.pod import ENVOY
 from tidegate.resources.sidecar import (
@@ -23,6 +22,7 @@ from tidegate.resources.sidecar import (
 )
 from tidegate.runtime.measuring import PodAt, ReadError, pods_at
 from tidegate.runtime.pages import PageError, Pages
+from tidegate.sidecar_page import Reading, read_page
 
 TIMEOUT_S: Final = 1.0
 """Of each page."""

@@ -18,7 +18,6 @@ import structlog
 from tidegate.actions import Measure
 from tidegate.api.names import REVISION_LABEL
 from tidegate.judging import UNREAD_S, Asked, Trial, epoch_of
-from tidegate.measurement import Reading, read_page
 from tidegate.observed import Measured, Object
 from tidegate.resources.pod import ENVOY
 from tidegate.resources.sidecar import INTERNAL_PORT, SIDECAR_METRICS_PATH
@@ -28,6 +27,7 @@ from tidegate.runtime.pages import PageError, Pages
 from tidegate.runtime.queue import KeyedQueue
 from tidegate.runtime.telemetry import Metrics
 from tidegate.runtime.tracing import Look
+from tidegate.sidecar_page import Reading, read_page
 
 log: Final = structlog.get_logger(__name__)
 

@@ -12,8 +12,8 @@ from tidegate.autoscaling.decision import Bounds, Decision, Fleet, replicas
 from tidegate.autoscaling.observer import Observer
 from tidegate.autoscaling.reading import Batch, Look, TritonStats
 from tidegate.autoscaling.server import LAW, Law, ServerModel
-from tidegate.measurement import Counts, Reading
 from tidegate.resources.sidecar import TrafficClass
+from tidegate.sidecar_page import Counts, Reading
 from tidegate.simulation.pod import Pod, Server
 from tidegate.simulation.world import View
 

@@ -15,7 +15,7 @@ from tidegate.autoscaling.observer import Observer
 from tidegate.autoscaling.reading import Look
 from tidegate.autoscaling.server import LAW, ServerModel
 from tidegate.judging import Asked
-from tidegate.measurement import Reading
+from tidegate.sidecar_page import Reading
 from tidegate.simulation.faults import Defect, Fault, size_of
 from tidegate.simulation.fleet import Fleet, Replica
 from tidegate.simulation.law import EPOCH_S

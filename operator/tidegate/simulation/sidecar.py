@@ -4,8 +4,8 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from tidegate.measurement import Counts, Reading
 from tidegate.resources.sidecar import TrafficClass
+from tidegate.sidecar_page import Counts, Reading
 from tidegate.simulation.pod import Ended
 
 

@@ -16,10 +16,10 @@ from e2e.cluster import gobuild
 from e2e.cluster.progress import Progress
 from e2e.native.processes import free_ports
 from tests.unit.measurement.pages import Cluster, page
-from tidegate.measurement import Reading, read_page
 from tidegate.runtime.cache import Key
 from tidegate.runtime.measuring import PodAt
 from tidegate.runtime.prometheus import Prometheus
+from tidegate.sidecar_page import Reading, read_page
 
 pytestmark = pytest.mark.integration
 

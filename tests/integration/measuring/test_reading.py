@@ -16,11 +16,12 @@ from tests.integration.sidecar.wire import ERROR, OK, call, grpc_status, knob, k
 from tidegate.actions import Measure
 from tidegate.analysis.block import Tally
 from tidegate.analysis.judgement import Objective, Test
-from tidegate.measurement import WARM_UP_REQUESTS, Counts, Ledger, Reading, bounds_ms
+from tidegate.measurement import WARM_UP_REQUESTS, Ledger, bounds_ms
 from tidegate.resources.sidecar import STATS_FLUSH_MS, TrafficClass
 from tidegate.runtime.cache import Key
 from tidegate.runtime.measuring import Measurer, PodAt, ReadError, Sidecars
 from tidegate.runtime.queue import KeyedQueue
+from tidegate.sidecar_page import Counts, Reading
 
 pytestmark = pytest.mark.integration
 

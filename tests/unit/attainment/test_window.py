@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tests.unit.measurement.pages import Cluster, page
 from tidegate.attainment import WINDOW_S, Objective, Window, quantile_ms
-from tidegate.measurement import Reading, read_page
 from tidegate.resources.sidecar import LATENCY_EDGES_MS, latency_edges_ms
+from tidegate.sidecar_page import Reading, read_page
 
 NOW = 1_700_000_000.0
 PROMISED = Objective(target_ms=120, quantile=0.99, max_error_rate=0.01)

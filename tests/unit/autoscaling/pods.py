@@ -7,8 +7,8 @@ from itertools import accumulate
 
 from tidegate.autoscaling.reading import Batch, Look, TritonStats
 from tidegate.autoscaling.variates import unit_gammas
-from tidegate.measurement import Counts, Reading
 from tidegate.resources.sidecar import LATENCY_EDGES_MS, TrafficClass
+from tidegate.sidecar_page import Counts, Reading
 
 START_S = 1_700_000_000.0
 MAY_VARY = unit_gammas(0.01, 7, 4000)

@@ -14,8 +14,8 @@ from tidegate.autoscaling.demand import Demand, Source
 from tidegate.autoscaling.observer import Observer, draining_replicas
 from tidegate.autoscaling.reading import Look, TritonStats
 from tidegate.autoscaling.server import LAW, Law, ServerModel
-from tidegate.measurement import Counts, Reading
 from tidegate.resources.sidecar import TrafficClass
+from tidegate.sidecar_page import Counts, Reading
 
 MODEL = ServerModel(max_batch=8, target_ms=100.0)
 TICK_S = 5.0

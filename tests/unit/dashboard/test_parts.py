@@ -15,8 +15,8 @@ from tidegate.dashboard.board import Mailbox
 from tidegate.dashboard.feed import MOST_PAUSE_S, Backoff
 from tidegate.dashboard.measuring import Speeds, in_ms, readable
 from tidegate.dashboard.settings import Settings, SettingsError
-from tidegate.measurement import Counts, Reading
 from tidegate.resources.sidecar import TrafficClass
+from tidegate.sidecar_page import Counts, Reading
 from tidegate.view import document
 
 EDGES = (10, 50, 100)

@@ -7,9 +7,9 @@ import pytest
 from tidegate.actions import Measure
 from tidegate.analysis.judgement import Objective, Test
 from tidegate.judging import FAST_S, RATE_OVER_S, SUSPECT_FOR_S, UNREAD_S, Asked, Trial, epoch_of
-from tidegate.measurement import Counts, Reading
 from tidegate.observed import Measured
 from tidegate.resources.sidecar import TrafficClass
+from tidegate.sidecar_page import Counts, Reading
 
 STABLE, CANARY = "stable", "canary"
 STARTED = "2023-11-14T22:00:00Z"

@@ -8,15 +8,9 @@ from hypothesis import strategies as st
 
 from tests.unit.measurement.pages import Cluster, page
 from tidegate.analysis.block import Block, Tally
-from tidegate.measurement import (
-    WARM_UP_REQUESTS,
-    Ledger,
-    Reading,
-    bounds_ms,
-    hanging_after_s,
-    read_page,
-)
+from tidegate.measurement import WARM_UP_REQUESTS, Ledger, bounds_ms, hanging_after_s
 from tidegate.resources.sidecar import LATENCY_EDGES_MS
+from tidegate.sidecar_page import Reading, read_page
 
 TARGET_MS = 100
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.measurement.pages import Cluster, page
-from tidegate import measurement
-from tidegate.measurement import Counts, Reading, read_page, read_samples
+from tidegate import sidecar_page
 from tidegate.resources.sidecar import LATENCY_EDGES_MS, TrafficClass
+from tidegate.sidecar_page import Counts, Reading, read_page, read_samples
 
 
 def read(clusters: dict[str, Cluster], **changes: object) -> Reading:
@@ -165,7 +165,7 @@ def test_a_page_that_is_laid_out_as_one_before(
     first: Mapping[str, Cluster], second: Mapping[str, Cluster], uptime_s: int
 ) -> None:
     """By the places of the counters it says what its samples say one by one."""
-    measurement._layouts.clear()
+    sidecar_page._layouts.clear()
     for clusters in (first, first, second, first, second):
         text = page(clusters, uptime_s)
         reading = read_page(text, pod="uid", revision="r", at_s=5.0, name="pod-1")
@@ -173,10 +173,10 @@ def test_a_page_that_is_laid_out_as_one_before(
 
 
 def test_a_known_layout_is_used() -> None:
-    measurement._layouts.clear()
+    sidecar_page._layouts.clear()
     for count in (1, 2, 3):
         assert read({"client_http": Cluster({200: count})}).uptime_s == 60.0
-    assert len(measurement._layouts) == 1
+    assert len(sidecar_page._layouts) == 1
 
 
 @pytest.mark.parametrize("value", ["many", "-1", "+Inf", ""])

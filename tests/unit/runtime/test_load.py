@@ -16,7 +16,6 @@ from tidegate.api.spec import Spec, parse
 from tidegate.autoscaling.demand import Demand, Source
 from tidegate.autoscaling.reading import Batch, Look, TritonStats
 from tidegate.autoscaling.server import LAW, Law, ServerModel
-from tidegate.measurement import Reading, read_page
 from tidegate.resources.pod import ENVOY
 from tidegate.resources.sidecar import latency_edges_ms
 from tidegate.runtime.cache import Key
@@ -32,6 +31,7 @@ from tidegate.runtime.load import (
 from tidegate.runtime.load_source import LoadPod, load_pods
 from tidegate.runtime.measuring import PodAt, ReadError
 from tidegate.runtime.queue import KeyedQueue
+from tidegate.sidecar_page import Reading, read_page
 
 KEY = Key("models", "m")
 EPOCH_S = 1_700_000_000.0

@@ -17,7 +17,6 @@ from tidegate.analysis.evidence import Evidence
 from tidegate.analysis.judgement import Objective, Test
 from tidegate.api.names import REVISION_LABEL
 from tidegate.judging import MIRRORED_STEP
-from tidegate.measurement import Reading, read_page
 from tidegate.observed import Measured
 from tidegate.runtime.cache import Key
 from tidegate.runtime.measuring import (
@@ -32,6 +31,7 @@ from tidegate.runtime.measuring import (
     pods_at,
 )
 from tidegate.runtime.queue import KeyedQueue
+from tidegate.sidecar_page import Reading, read_page
 
 KEY = Key("models", "m")
 EPOCH_S = 1_700_000_000.0

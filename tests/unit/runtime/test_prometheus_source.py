@@ -11,10 +11,11 @@ import pytest
 from aiohttp import web
 
 from tests.unit.measurement.pages import Cluster, page, samples
-from tidegate.measurement import Ledger, Reading, read_page
+from tidegate.measurement import Ledger
 from tidegate.runtime.cache import Key
 from tidegate.runtime.measuring import PodAt, ReadError
 from tidegate.runtime.prometheus import STALE_S, Prometheus, query, readings
+from tidegate.sidecar_page import Reading, read_page
 
 NOW = 1_700_000_000.0
 KEY = Key("models", "m")

@@ -16,7 +16,6 @@ from tidegate.autoscaling.capacities import Capacities
 from tidegate.autoscaling.observer import Observer
 from tidegate.autoscaling.reading import Look, read_metrics
 from tidegate.autoscaling.server import server_model
-from tidegate.measurement import read_page
 from tidegate.resources.sidecar import latency_edges_ms
 from tidegate.runtime.cache import Key
 from tidegate.runtime.load import SCRAPED
@@ -33,6 +32,7 @@ from tidegate.runtime.scrapes import (
     look_of,
     scraped,
 )
+from tidegate.sidecar_page import read_page
 
 NOW = 1_700_000_000.0
 KEY = Key("models", "m")
