@@ -36,6 +36,13 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: dashboard
 {{- end }}
 
+{{/* Labels that select the pod of the quality component. */}}
+{{- define "tidegate.qualityLabels" -}}
+app.kubernetes.io/name: {{ include "tidegate.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: quality
+{{- end }}
+
 {{/* Labels of every object. */}}
 {{- define "tidegate.labels" -}}
 app.kubernetes.io/name: {{ include "tidegate.name" . }}
@@ -157,6 +164,9 @@ why it cannot be, and what to set instead.
 {{- end }}
 {{- if and .Values.dashboard.ingressFrom (not .Values.networkPolicy.enabled) }}
 {{- fail "dashboard.ingressFrom is set and networkPolicy.enabled is false: nothing would enforce it. Set networkPolicy.enabled to true, or empty dashboard.ingressFrom." }}
+{{- end }}
+{{- if and .Values.quality.ingressFrom (not .Values.networkPolicy.enabled) }}
+{{- fail "quality.ingressFrom is set and networkPolicy.enabled is false: nothing would enforce it. Set networkPolicy.enabled to true, or empty quality.ingressFrom." }}
 {{- end }}
 {{- if and .Values.metrics.prometheusRule.enabled (not .Values.metrics.podMonitor.enabled) }}
 {{- fail "metrics.prometheusRule.enabled is true and metrics.podMonitor.enabled is false: the alerts are about what that PodMonitor scrapes, and would fire for ever. Set metrics.podMonitor.enabled to true, or metrics.prometheusRule.enabled to false." }}

@@ -85,6 +85,7 @@ class Store:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute("PRAGMA secure_delete = ON")
+        self._db.execute("PRAGMA temp_store = MEMORY")  # the pod's root is read-only
         self._db.execute(f"PRAGMA max_page_count = {max(64, max_bytes // PAGE_BYTES)}")
         self._db.executescript(_SCHEMA)
         self._db.execute("INSERT OR IGNORE INTO secrets VALUES ('ids', ?)", (os.urandom(32),))
