@@ -14,7 +14,6 @@ before each block.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from math import log
 from statistics import NormalDist
 from typing import Final
 
@@ -277,40 +276,15 @@ def _block(canary: list[int], stable: list[int], seconds: int) -> Block:
 
 @dataclass
 class Sums:
-    """What one side did so far."""
+    """What the canary did so far."""
 
     requests: int = 0
     failed: int = 0
-    slow: int = 0
 
     def add(self, tally: Tally) -> None:
         """One more block."""
         self.requests += tally.requests
         self.failed += tally.failed
-        self.slow += tally.slow
-
-    def speak(self, stable: "Sums") -> bool:
-        """Whether a canary with these counts can have become bad now; saves asking in vain.
-
-        An e-value is a mean of likelihood ratios, so none exceeds the largest one. What needs more
-        than that, a comparison with stable, is asked for at the end of each stretch, too.
-        """
-        if max(self._ratio(self.failed, 0.01), self._ratio(self.slow, 0.01)) >= LEAST_LOG:
-            return True
-        worse = self.failed * stable.requests > 1.5 * stable.failed * self.requests
-        return worse and self._ratio(self.failed, 0.005) >= LEAST_LOG
-
-    def _ratio(self, count: int, bound: float) -> float:
-        """Logarithm of the largest likelihood ratio of a share above a bound."""
-        n = self.requests
-        if count <= bound * n:
-            return 0.0
-        rest = (n - count) * log((n - count) / n / (1 - bound)) if count < n else 0.0
-        return count * log(count / n / bound) + rest
-
-
-LEAST_LOG: Final = 2.9
-"""Below ln 20, the least e-value that anything asks for, at the levels that are played here."""
 
 
 def play(
@@ -341,7 +315,7 @@ def play(
         world.at_s = 0
     weights = [*steps, 1.0]
     index, since_s, held = 0, 0, False
-    ours, theirs = Sums(), Sums()
+    ours = Sums()
     while world.at_s < horizon_s:
         baking = index == len(steps)
         began_s = world.at_s
@@ -350,8 +324,7 @@ def play(
         for passed, loud, block in blocks(canary, stable, merge):
             evidence.observe(block)
             ours.add(block.canary)
-            theirs.add(block.stable)
-            if loud and ours.speak(theirs) and (bad := evidence.judge().bad) is not None:
+            if loud and evidence.fired and (bad := evidence.judge().bad) is not None:
                 at_s = began_s + passed * width
                 return Ended(True, baking, at_s, ours.requests, ours.failed, bad.test, held)
         judged = evidence.judge()

@@ -236,6 +236,7 @@ class Evidence:
             self._against.temper(*failures)
             self._later[0].temper(*failures)
             self._later[1].temper(*slowness)
+            self._latency.temper(*slowness)
             self._client.temper(*client)
         return True
 
@@ -295,7 +296,11 @@ class Evidence:
                 (canary.slow, canary.timed),
                 (stable.slow, stable.timed),
             )
-        self._latency.weigh((canary.slower, canary.timed), (stable.slower, stable.timed))
+        self._latency.weigh(
+            (canary.slower, canary.timed),
+            (stable.slower, stable.timed),
+            self._tempering[_SLOWNESS],
+        )
 
     def _match(self, canary: _Sum, stable: _Sum) -> None:
         matched = self._matched
@@ -319,7 +324,7 @@ class Evidence:
         values, peaks = self._values, self._peaks
         values[_AGAINST] = self._against.log_evidence()
         values[_CLIENT] = self._client.log_evidence()
-        values[_SLOWER] = self._latency.log_evidence(slowness)
+        values[_SLOWER] = self._latency.log_evidence()
         for test in (_AGAINST, _CLIENT, _SLOWER):
             peaks[test] = max(peaks[test], values[test])
         whole, self._proofs[0] = bound.log_evidence(

@@ -1,18 +1,34 @@
-"""Is the canary slower than stable? Shares beyond several latency bounds, compared together. Pure.
+"""Is the canary slower than stable? Where their answers lie between latency bounds, compared. Pure.
 
-Each bound makes requests "slower than it" or not. Which bounds tell something depends on the model;
-they are chosen once, before the canary's first answer counts, by what stable did until then. The
-e-values of the bounds are averaged, which is valid however they depend on each other.
+Which bounds tell something depends on the model; they are chosen once, before the canary's first
+answer counts, by what stable did until then. They cut the answers into bins. Each alternative
+says how the canary's share of the bins differs from stable's: by factors that grow with latency.
+
+A block's factor, with n1 answers of the canary and n0 of stable's, w1 = n1 / (n1 + n0), w0 = 1 - w1
+and r_j the alternative's factor of bin j: the product of r_j / (w1 r_j + w0) over the canary's
+answers and of 1 / (w1 r_j + w0) over stable's. It is an e-variable for "the canary is not slower",
+that is, at no bound are more of its answers beyond: r / (w1 r + w0) grows with j, so its mean is no
+larger for the canary, A at most, than over stable's bins. With B the mean of 1 / (w1 r + w0) over
+those, w1 A + w0 B = 1, and by the inequality of the means A^n1 B^n0 is at most 1. (For two bins
+this is the test of `tidegate.analysis.comparison`.)
 """
 
 from collections.abc import Callable, Sequence
+from math import exp, log, sqrt
+from operator import mul
+from statistics import NormalDist
 from typing import Final
 
-from tidegate.analysis.comparison import add_superiority, log_mean
+from tidegate.analysis.onset import Onset
 
-RATIOS: Final = (1.2, 1.5, 2.0, 3.0, 5.0, 10.0, 40.0)
-"""Odds ratios that count as slower. Smaller than those for failures: where many requests lie beyond
-a bound, small changes show."""
+SHIFTS: Final = tuple(0.1 * 1.75**i for i in range(7))
+"""By how many standard deviations of (say) the logarithm of stable's latency the canary's is up:
+factors exp(shift x normal score of the bin), exact for a log-normal latency."""
+TAILS: Final = (0.2, 0.02)
+"""Share of stable's answers in a tail ..."""
+TAIL_RATIOS: Final = (3.0, 20.0)
+"""... of which the canary has so many times the odds: most answers as ever, a few much slower."""
+ALTERNATIVES: Final = len(SHIFTS) + len(TAILS) * len(TAIL_RATIOS)
 MOST_BOUNDS: Final = 40
 """Bounds taken in; more are left out."""
 _COMPARED: Final = 6
@@ -21,6 +37,7 @@ _KNOWN_FROM: Final = 50.0
 _TELLING: Final = (0.002, 0.9)
 """Share of stable's answers beyond a bound that tells something."""
 _PRIOR: Final = 0.5
+_NORMAL: Final = NormalDist()
 
 
 class LatencyComparison:
@@ -35,9 +52,12 @@ class LatencyComparison:
     """
 
     __slots__ = (
-        "_log_ratios",
+        "_logs",
+        "_onset",
         "_seen",
         "_seen_of",
+        "_shares",
+        "_tilts",
         "canary",
         "canary_timed",
         "compared",
@@ -53,8 +73,11 @@ class LatencyComparison:
         # Stable's answers in earlier blocks: beyond each bound, later each compared one; out of.
         self._seen: list[float] = []
         self._seen_of = 0.0
-        # For each compared bound, one after the other, the running sum of each of RATIOS.
-        self._log_ratios: list[float] = []
+        # Stable's shares beyond the compared bounds when they were chosen; what follows from them.
+        self._shares: list[float] = []
+        self._tilts: list[list[float]] = []
+        self._logs: list[list[float]] = []
+        self._onset = Onset(ALTERNATIVES)
 
     def learn(self, slower: Sequence[float], timed: float) -> None:
         """Stable's answers of a block, after it was weighed."""
@@ -74,8 +97,15 @@ class LatencyComparison:
         self,
         canary: tuple[Sequence[float], float],
         stable: tuple[Sequence[float], float],
+        exponent: float = 1.0,
     ) -> None:
-        """Weigh one block; each side: answers beyond each bound, out of how many."""
+        """Weigh one block.
+
+        Args:
+            canary: answers beyond each bound, out of how many.
+            stable: the same.
+            exponent: see `tidegate.analysis.tempering`.
+        """
         if canary[1] <= 0.0 or not canary[0]:
             return
         if not self.compared:
@@ -86,35 +116,65 @@ class LatencyComparison:
         self.canary_timed += canary[1]
         for i, count in enumerate(ours):
             self.canary[i] += count
-        if not theirs or stable[1] <= 0.0:
+        if not ours or not theirs or stable[1] <= 0.0:
             return
         self.stable_timed += stable[1]
         for i, count in enumerate(theirs):
             self.stable[i] += count
-            guess = (self._seen[i] + _PRIOR) / (self._seen_of + 2.0 * _PRIOR)
-            add_superiority(
-                self._log_ratios,
-                RATIOS,
-                guess,
-                (ours[i], canary[1]),
-                (count, stable[1]),
-                i * len(RATIOS),
-            )
+        factors = self._factors((ours, canary[1]), (theirs, stable[1]))
+        self._onset.weigh(factors, canary[1], exponent)
 
-    def log_evidence(self, exponent: float) -> float:
+    def _factors(
+        self, canary: tuple[list[float], float], stable: tuple[list[float], float]
+    ) -> list[float]:
+        """Logarithm of the block's factor for each alternative."""
+        bins = len(self.compared) + 1
+        of = self._seen_of + _PRIOR * bins
+        expected = [(count + _PRIOR) / of for count in _between(self._seen, self._seen_of)]
+        ours, theirs = _between(*canary), _between(*stable)
+        both = [(i, a + b) for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a or b]
+        mine = [(i, a) for i, a in enumerate(ours) if a]
+        w1 = canary[1] / (canary[1] + stable[1])
+        w0 = 1.0 - w1
+        factors = []
+        for tilt, logs in zip(self._tilts, self._logs, strict=True):
+            mean = sum(map(mul, expected, tilt))
+            share = w1 / mean
+            factor = sum([a * logs[i] for i, a in mine]) - canary[1] * log(mean)
+            for i, answers in both:
+                factor -= answers * log(share * tilt[i] + w0)
+            factors.append(factor)
+        return factors
+
+    def temper(self, before: float, after: float) -> None:
+        """A larger exponent from now on, see `Onset.temper`."""
+        self._onset.temper(before, after)
+
+    def log_evidence(self) -> float:
         """Logarithm of the e-value against "the canary is not slower at any bound"."""
-        return log_mean(self._log_ratios, exponent) if self.compared else 0.0
+        return self._onset.log_evidence()
 
     def worst(self) -> int | None:
-        """Which of `compared` speaks most against the canary; None: none chosen yet."""
+        """Which of `compared` shows the difference most clearly; None: none chosen yet."""
         if not self.compared:
             return None
-        return self._log_ratios.index(max(self._log_ratios)) // len(RATIOS)
+        n1, n0 = max(self.canary_timed, 1.0), max(self.stable_timed, 1.0)
+
+        def deviations(i: int) -> float:
+            share = (self.canary[i] + self.stable[i] + _PRIOR) / (n1 + n0 + 2.0 * _PRIOR)
+            spread = sqrt(max(share * (1.0 - share), 1e-12) * (1.0 / n1 + 1.0 / n0))
+            return (self.canary[i] / n1 - self.stable[i] / n0) / spread
+
+        return max(range(len(self.compared)), key=deviations)
 
     def _picked(self, slower: Sequence[float]) -> list[float]:
         if not slower or self.compared[-1] >= len(slower):
             return []
         return [slower[i] for i in self.compared]
+
+    def _set_tilts(self) -> None:
+        self._tilts = _tilts(self._shares)
+        self._logs = [[log(factor) for factor in tilt] for tilt in self._tilts]
 
     def _choose(self, bounds: int) -> None:
         if self._seen_of < _KNOWN_FROM or len(self._seen) != bounds:
@@ -132,7 +192,8 @@ class LatencyComparison:
         self.compared = tuple(telling[i * (len(telling) - 1) // gaps] for i in range(count))
         self._seen = self._picked(self._seen)
         self.canary, self.stable = [0.0] * count, [0.0] * count
-        self._log_ratios = [0.0] * (count * len(RATIOS))
+        self._shares = [(n + _PRIOR) / (self._seen_of + 2.0 * _PRIOR) for n in self._seen]
+        self._set_tilts()
 
     def state(self) -> list[float]:
         """All that `restore` needs."""
@@ -141,7 +202,7 @@ class LatencyComparison:
         numbers += self._seen
         if self.compared:
             numbers += [self.canary_timed, self.stable_timed, *self.canary, *self.stable]
-            numbers += self._log_ratios
+            numbers += self._shares + self._onset.state()
         return numbers
 
     def restore(self, take: Callable[[int], list[float]]) -> None:
@@ -163,4 +224,43 @@ class LatencyComparison:
                 raise ValueError("not a state")
             self.canary_timed, self.stable_timed = take(2)
             self.canary, self.stable = take(count), take(count)
-            self._log_ratios = take(count * len(RATIOS))
+            self._shares = take(count)
+            if self._shares != sorted(self._shares, reverse=True) or not (
+                0.0 < self._shares[-1] <= self._shares[0] < 1.0
+            ):
+                raise ValueError("not a state")
+            self._set_tilts()
+            self._onset.restore(take)
+
+
+def _between(beyond: Sequence[float], total: float) -> list[float]:
+    """Answers in each bin, from those beyond each bound; none below 0, whatever was counted."""
+    found, before = [], total
+    for count in beyond:
+        found.append(max(before - count, 0.0))
+        before = count
+    found.append(before)
+    return found
+
+
+def _tilts(shares: Sequence[float]) -> list[list[float]]:
+    """For each alternative the factor of each bin, ascending, up to a constant.
+
+    Args:
+        shares: of stable's answers beyond each bound, descending, above 0 and below 1.
+    """
+    at = [_NORMAL.inv_cdf(1.0 - share) for share in shares]
+    heights = [0.0, *(_NORMAL.pdf(z) for z in at), 0.0]
+    ends = [1.0, *shares, 0.0]
+    scores: list[float] = []
+    for i in range(len(ends) - 1):
+        inside = ends[i] - ends[i + 1]
+        # The mean of a normal variable between two of its quantiles.
+        score = (heights[i] - heights[i + 1]) / inside if inside > 0.0 else at[min(i, len(at) - 1)]
+        scores.append(max(score, scores[-1]) if scores else score)
+    found = [[exp(shift * score) for score in scores] for shift in SHIFTS]
+    for tail in TAILS:
+        begin = next((i for i, share in enumerate(shares, 1) if share <= tail), len(shares))
+        for ratio in TAIL_RATIOS:
+            found.append([ratio if i >= begin else 1.0 for i in range(len(scores))])
+    return found

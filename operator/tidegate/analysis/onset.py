@@ -23,8 +23,9 @@ SHARE_RATIOS: Final = tuple(1.5 * 200.0 ** (i / 7) for i in range(8))
 """Odds ratios to a bound that count as worse, 1.5 to 300."""
 _SPREAD: Final = 100.0
 """Requests; beyond it each doubling has nearly the same weight."""
-_LARGEST: Final = 1e250
-_LARGEST_LOG: Final = 650.0
+_LARGEST: Final = 1e150
+_LARGEST_LOG: Final = 340.0
+"""Less evidence than there may be is valid, and no product of the two is too large a number."""
 _TURN: Final = 2.0
 """Odds ratio by which a stretch of bad requests is told from good ones before it."""
 _LOG_TURN: Final = log(_TURN)
@@ -66,11 +67,17 @@ class Onset:
         weight = now - self._begun
         self._begun = now
         self._requests += requests
-        scale = 1.0 / exponent
-        self._values = [
-            min((value + weight) * exp(min(factor * scale, _LARGEST_LOG)), _LARGEST)
+        if exponent != 1.0:
+            log_factors = [factor / exponent for factor in log_factors]
+        if max(log_factors) > _LARGEST_LOG:
+            log_factors = [min(factor, _LARGEST_LOG) for factor in log_factors]
+        values = [
+            (value + weight) * exp(factor)
             for value, factor in zip(self._values, log_factors, strict=True)
         ]
+        if max(values) > _LARGEST:
+            values = [min(value, _LARGEST) for value in values]
+        self._values = values
 
     def temper(self, before: float, after: float) -> None:
         """A larger exponent than `before` divides from now on, what is behind as well.
@@ -106,7 +113,7 @@ class Onset:
 
     def outweighs(self, log_whole: float) -> bool:
         """Whether a later moment explains more than the first request does."""
-        return self.later > FIRST * exp(min(log_whole, _LARGEST_LOG))
+        return self.later > FIRST * exp(min(log_whole, 700.0))
 
     def state(self) -> list[float]:
         """All that `restore` needs."""

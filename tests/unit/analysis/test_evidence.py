@@ -153,7 +153,7 @@ def test_slower_than_stable_within_the_slo_holds() -> None:
     assert judgement.worse.test is Test.LATENCY_AGAINST_STABLE
     assert judgement.worse.consequence is Consequence.HOLD
     assert judgement.worse.explanation == (
-        "180 of 200 requests took 20 ms or more (90 %), on stable 1900 of 3800 (50 %)"
+        "80 of 200 requests took 50 ms or more (40 %), on stable 380 of 3800 (10 %)"
     )
 
 
