@@ -26,13 +26,13 @@ from tidegate.autoscaling.decision import Bounds, Fleet, replicas
 from tidegate.autoscaling.demand import Demand
 from tidegate.autoscaling.observer import LEAST_ROOM, LEAST_SHARE, MOST_TAKEN, Observer
 from tidegate.autoscaling.reading import Batch, Look, TritonStats
-from tidegate.autoscaling.server import ServerModel
+from tidegate.autoscaling.server import LAW, ServerModel
 from tidegate.resources.sidecar import LATENCY_EDGES_MS, TrafficClass
 from tidegate.sidecar_page import Counts, Reading
 
 TICK_S: Final = 5.0
 START_S: Final = 1_700_000_000.0
-HELD_S: Final = 60.0
+HELD_S: Final = LAW.first_intervals * TICK_S
 """Nothing is decided before so much data."""
 SETTLED_S: Final = 300.0
 AIM: Final = "at most 1 s"
