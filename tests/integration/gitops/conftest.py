@@ -1,6 +1,8 @@
 """A control plane with the operator as a process, and a data plane that is pretended."""
 
 import contextlib
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,10 +12,11 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from e2e.cluster import gobuild
+from e2e.cluster import gobuild, paths
 from e2e.cluster.control_plane import ControlPlane, control_plane, free_ports
 from e2e.cluster.kube import KubeClient, Object, wait_for
 from e2e.cluster.processes import require_running, spawn
+from e2e.cluster.progress import Progress
 from tests.integration.gitops.pretend import DataPlane
 from tidegate.api import admission, crd
 from tidegate.api.names import API_VERSION, KIND
@@ -23,6 +26,10 @@ EXAMPLES: Final = ROOT / "docs" / "examples" / "gitops"
 NAMESPACE: Final = "models"
 MODEL: Final = "detector"
 OPERATOR: Final = "system:serviceaccount:tidegate-system:tidegate-operator"
+GITLAB_CI_LOCAL: Final = "4.61.1"
+GROOVY: Final = "4.0.27"
+RUNNER: Final = Path(__file__).with_name("jenkins.groovy")
+"""What plays Jenkins."""
 SECONDS: Final = 90.0
 """Nothing here takes a third of it; it ends a test that hangs."""
 QUICK: Final[dict[str, Any]] = {
@@ -154,3 +161,37 @@ def until(place: Place) -> Any:
         )
 
     return wait
+
+
+@pytest.fixture(scope="module")
+def gitlab_ci_local() -> Path:
+    """It runs a pipeline of GitLab's on one's own machine; with GitLab's JSON schema inside."""
+    npm, rsync = shutil.which("npm"), shutil.which("rsync")
+    assert npm, "npm is not installed"
+    assert rsync, "gitlab-ci-local needs rsync: apt-get install rsync"
+    folder = paths.CACHE / f"gitlab-ci-local-{GITLAB_CI_LOCAL}"
+    if not folder.exists():
+        partial = folder.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        options = ["--no-audit", "--no-fund", "--ignore-scripts"]
+        with Progress().step("npm install gitlab-ci-local"):
+            command = [npm, "install", *options, f"gitlab-ci-local@{GITLAB_CI_LOCAL}"]
+            subprocess.run(command, cwd=partial, check=True, capture_output=True)
+        partial.rename(folder)
+    return folder / "node_modules" / ".bin" / "gitlab-ci-local"
+
+
+@pytest.fixture(scope="module")
+def groovy() -> Path:
+    """Groovy, the language that Jenkins embeds."""
+    mvn = shutil.which("mvn")
+    assert mvn, "mvn is not installed: apt-get install maven"
+    folder = paths.CACHE / "groovy"
+    jar = folder / f"groovy-{GROOVY}.jar"
+    if not jar.exists():
+        artefact = f"-Dartifact=org.apache.groovy:groovy:{GROOVY}"
+        command = [mvn, "-q", "-B", "dependency:copy", artefact, f"-DoutputDirectory={folder}"]
+        with Progress().step("mvn dependency:copy groovy"):
+            subprocess.run(command, check=True, capture_output=True)
+    return jar

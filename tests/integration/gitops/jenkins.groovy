@@ -66,6 +66,9 @@ abstract class Jenkins extends Script {
         if (how.returnStatus) { return code }
         if (code != 0) { throw new Failed("script returned exit code ${code}") }
     }
+    void archiveArtifacts(Map how) {
+        assert how.keySet() - ['artifacts', 'allowEmptyArchive'] == [] as Set && how.artifacts
+    }
     void error(String message) { throw new Failed(message) }
     void unstable(String message) {
         println "WARNING: ${message}"

@@ -19,15 +19,14 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from e2e.cluster import paths
 from e2e.cluster.kube import KubeClient, documents, wait_for
-from e2e.cluster.progress import Progress
 from e2e.cluster.repository import git
 from tests.integration.gitops.conftest import (
     EXAMPLES,
     MODEL,
     NAMESPACE,
     ROOT,
+    RUNNER,
     SECONDS,
     Place,
     ask_for,
@@ -37,9 +36,6 @@ from tests.integration.gitops.conftest import (
 
 pytestmark = pytest.mark.integration
 
-GITLAB_CI_LOCAL: Final = "4.61.1"
-GROOVY: Final = "4.0.27"
-RUNNER: Final = Path(__file__).with_name("jenkins.groovy")
 USER: Final = f"system:serviceaccount:{NAMESPACE}:pipeline"
 LONG: Final = "90s"
 
@@ -176,25 +172,6 @@ def test_gitlabs_scripts_by_a_shell(
     course(place, content, run)
 
 
-@pytest.fixture(scope="module")
-def gitlab_ci_local() -> Path:
-    """It runs a pipeline of GitLab's on one's own machine; with GitLab's JSON schema inside."""
-    npm, rsync = shutil.which("npm"), shutil.which("rsync")
-    assert npm, "npm is not installed"
-    assert rsync, "gitlab-ci-local needs rsync: apt-get install rsync"
-    folder = paths.CACHE / f"gitlab-ci-local-{GITLAB_CI_LOCAL}"
-    if not folder.exists():
-        partial = folder.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        options = ["--no-audit", "--no-fund", "--ignore-scripts"]
-        with Progress().step("npm install gitlab-ci-local"):
-            command = [npm, "install", *options, f"gitlab-ci-local@{GITLAB_CI_LOCAL}"]
-            subprocess.run(command, cwd=partial, check=True, capture_output=True)
-        partial.rename(folder)
-    return folder / "node_modules" / ".bin" / "gitlab-ci-local"
-
-
 @pytest.mark.clouds
 def test_gitlabs_pipeline_by_gitlab_ci_local(
     place: Place, content: Path, environment: dict[str, str], gitlab_ci_local: Path
@@ -218,21 +195,6 @@ def test_gitlabs_pipeline_by_gitlab_ci_local(
         return Outcome(words[ended[1]], said)
 
     course(place, content, run)
-
-
-@pytest.fixture(scope="module")
-def groovy() -> Path:
-    """Groovy, the language that Jenkins embeds."""
-    mvn = shutil.which("mvn")
-    assert mvn, "mvn is not installed: apt-get install maven"
-    folder = paths.CACHE / "groovy"
-    jar = folder / f"groovy-{GROOVY}.jar"
-    if not jar.exists():
-        artefact = f"-Dartifact=org.apache.groovy:groovy:{GROOVY}"
-        command = [mvn, "-q", "-B", "dependency:copy", artefact, f"-DoutputDirectory={folder}"]
-        with Progress().step("mvn dependency:copy groovy"):
-            subprocess.run(command, check=True, capture_output=True)
-    return jar
 
 
 @pytest.mark.clouds
