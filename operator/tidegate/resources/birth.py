@@ -56,6 +56,7 @@ def _config_map(spec: Spec, parts: Parts) -> dict[str, Any]:
                 latency_target_ms=None if latency is None else duration_ms(latency.target),
                 max_pending=None if overload is None else overload.max_pending,
                 reserved=None if overload is None else overload.reserved,
+                revision=parts.hash,
             )
         )
     return {

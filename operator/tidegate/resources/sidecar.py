@@ -41,6 +41,7 @@ Pure: builds data, reads nothing.
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -59,6 +60,8 @@ TRITON_METRICS_PORT: Final = 8002
 CONFIG_PATH: Final = "/etc/tidegate/sidecar/envoy.yaml"
 PIN_HEADER: Final = "x-tidegate-pin"
 """Set by the route on requests that were sent to this revision by name, not by weight."""
+REVISION_HEADER: Final = "x-tidegate-revision"
+"""Of answers: which revision gave it, for whoever later reports how good it was."""
 PRIORITY_HEADER: Final = "x-tidegate-priority"
 """Set to ``high`` by clients whose requests may use what ``traffic.overload.reserved`` adds."""
 RETRY_AFTER_S: Final = 1
@@ -207,6 +210,7 @@ def envoy_config(
     latency_target_ms: int | None = None,
     max_pending: int | None = None,
     reserved: int | None = None,
+    revision: str = "",
     connection_age_s: int = CONNECTION_AGE_S,
     ports: Ports | None = None,
     listen_address: str = "0.0.0.0",
@@ -220,6 +224,7 @@ def envoy_config(
             class and protocol, before 503. None: no limit.
         reserved: ``traffic.overload.reserved``: the same for clients' requests with
             `PRIORITY_HEADER`, which Envoy counts apart. None: that header says nothing.
+        revision: each answer to a client says so in `REVISION_HEADER`; empty: none does.
         connection_age_s: see `CONNECTION_AGE_S`.
         ports: others than those of a pod.
         listen_address: of both listeners; ``0.0.0.0`` in a pod.
@@ -310,6 +315,7 @@ def envoy_config(
                     listen_address,
                     ports.serving,
                     _serving_routes(urgent=reserved is not None),
+                    answered={REVISION_HEADER: revision} if revision else {},
                     manager={
                         "stat_prefix": SERVING_STATS,
                         "access_log": [_FAILURE_LOG],
@@ -487,6 +493,16 @@ def _http_route(
     }
 
 
+def _headers(values: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "header": {"key": key, "value": value},
+            "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+        }
+        for key, value in values.items()
+    ]
+
+
 def _refusal(match: dict[str, Any], status: int, why: str) -> dict[str, Any]:
     return {
         "match": match,
@@ -495,12 +511,7 @@ def _refusal(match: dict[str, Any], status: int, why: str) -> dict[str, Any]:
             # The shape of Triton's own errors.
             "body": {"inline_string": json.dumps({"error": why})},
         },
-        "response_headers_to_add": [
-            {
-                "header": {"key": "content-type", "value": "application/json"},
-                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-            }
-        ],
+        "response_headers_to_add": _headers({"content-type": "application/json"}),
     }
 
 
@@ -557,13 +568,7 @@ def _overload_reply(extra: list[dict[str, Any]], headers: dict[str, str]) -> dic
         if extra
         else {"response_flag_filter": {"flags": ["UO"]}},
         "body": {"inline_string": _OVERLOADED},
-        "headers_to_add": [
-            {
-                "header": {"key": key, "value": value},
-                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-            }
-            for key, value in headers.items()
-        ],
+        "headers_to_add": _headers(headers),
     }
 
 
@@ -655,15 +660,24 @@ def _address(host: str, port: int) -> dict[str, Any]:
 
 
 def _listener(
-    name: str, host: str, port: int, routes: list[dict[str, Any]], *, manager: dict[str, Any]
+    name: str,
+    host: str,
+    port: int,
+    routes: list[dict[str, Any]],
+    *,
+    manager: dict[str, Any],
+    answered: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
+    virtual_host: dict[str, Any] = {"name": name, "domains": ["*"], "routes": routes}
+    if answered:
+        virtual_host["response_headers_to_add"] = _headers(answered)
     connection_manager = {
         "@type": "type.googleapis.com/envoy.extensions.filters.network"
         ".http_connection_manager.v3.HttpConnectionManager",
         "codec_type": "AUTO",
         "route_config": {
             "name": name,
-            "virtual_hosts": [{"name": name, "domains": ["*"], "routes": routes}],
+            "virtual_hosts": [virtual_host],
         },
         "http_filters": [
             _ERROR_MESSAGE,

@@ -11,12 +11,13 @@ from e2e.native.processes import Pod, pod
 MODELS = Path(__file__).parent / "models"
 TARGET_MS = 120
 """The SLO's target: no edge of the ladder, so it must have become one."""
+REVISION = "abc123"
 
 
 @pytest.fixture(scope="session")
 def running() -> Iterator[Pod]:
     """One pod for all tests that only send requests."""
-    with pod(MODELS, latency_target_ms=TARGET_MS) as started:
+    with pod(MODELS, latency_target_ms=TARGET_MS, revision=REVISION) as started:
         yield started
 
 

@@ -6,15 +6,16 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import grpc as grpc_library
 import pytest
 import tritonclient.grpc
 
 from e2e.native import parts
 from e2e.native.processes import Pod, Process, free_ports, pod, triton_environment, wait_for
-from tests.integration.sidecar.conftest import MODELS
-from tests.integration.sidecar.wire import call, grpc_status, knob, knob_inputs
+from tests.integration.sidecar.conftest import MODELS, REVISION
+from tests.integration.sidecar.wire import ERROR, OK, call, grpc_status, knob, knob_inputs
 from tidegate.resources.drain import sidecar_liveness_probe, sidecar_startup_probe
-from tidegate.resources.sidecar import Ports
+from tidegate.resources.sidecar import REVISION_HEADER, Ports
 from tidegate.resources.triton import RESTRICTED_GRPC_HEADER, RESTRICTED_HTTP_HEADER, triton_args
 
 pytestmark = pytest.mark.integration
@@ -43,6 +44,19 @@ def test_http_is_closed(running: Pod, path: str) -> None:
     refused = call(f"{running.serving}{path}", b"{}")
     assert refused.status in (403, 404)
     assert "error" in json.loads(refused.body)
+
+
+def test_an_answer_says_which_revision_gave_it(running: Pod) -> None:
+    for body in (knob(OK), knob(ERROR)):
+        assert (
+            call(f"{running.serving}/v2/models/knob/infer", body).headers[REVISION_HEADER]
+            == REVISION
+        )
+    address = f"127.0.0.1:{running.ports.serving}"
+    with grpc_library.insecure_channel(address) as channel:
+        ask = channel.unary_unary("/inference.GRPCInferenceService/ServerReady")
+        _, answered = ask.with_call(b"", timeout=30)
+    assert (REVISION_HEADER, REVISION) in [(k, v) for k, v in answered.initial_metadata()]
 
 
 def test_grpc_is_closed(running: Pod, grpc: "tritonclient.grpc.InferenceServerClient") -> None:

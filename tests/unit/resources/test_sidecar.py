@@ -244,6 +244,18 @@ def test_a_refusal_says_when_to_come_back() -> None:
         assert [h["header"]["key"] for h in http["headers_to_add"]] == ["retry-after"]
 
 
+@pytest.mark.parametrize("listener", ["serving", "mirror", "internal"])
+def test_clients_are_told_which_revision_answered(listener: str) -> None:
+    config = envoy_config(revision="abc123")
+    [found] = [x for x in config["static_resources"]["listeners"] if x["name"] == listener]
+    manager = found["filter_chains"][0]["filters"][0]["typed_config"]
+    [host] = manager["route_config"]["virtual_hosts"]
+    added = {
+        h["header"]["key"]: h["header"]["value"] for h in host.get("response_headers_to_add", ())
+    }
+    assert added == ({"x-tidegate-revision": "abc123"} if listener == "serving" else {})
+
+
 def test_no_limit_of_envoys_shows() -> None:
     for listener in ("serving", "internal"):
         for route in routes(listener):
