@@ -72,6 +72,10 @@ class EventSink:
         except asyncio.QueueFull:
             self._metrics.cloud_events.labels("dropped").inc()
 
+    async def drain(self) -> None:
+        """Wait until each was sent or given up; `run` runs meanwhile."""
+        await self._waiting.join()
+
     async def run(self) -> None:
         """Send what comes, for ever."""
         timeout = aiohttp.ClientTimeout(total=self._timeout_s)
@@ -83,6 +87,7 @@ class EventSink:
                 if problem and problem != self._unreachable:
                     log.warning("event not sent", url=self._url, problem=problem)
                 self._unreachable = problem
+                self._waiting.task_done()
 
     async def _send(self, session: aiohttp.ClientSession, body: str) -> str:
         """Try some times. Returns what is wrong; empty: it was taken."""

@@ -53,6 +53,7 @@ log: Final = structlog.get_logger(__name__)
 DEBOUNCE_S: Final = 0.02
 """Events come in flocks; one look serves them all."""
 UNSYNCED_RETRY_S: Final = 2.0
+LAST_WORDS_S: Final = 1.0
 RENEW_AFTER_SWEEPS: Final = 2
 """A watch that is behind in so many sweeps in a row is started anew."""
 
@@ -177,9 +178,19 @@ class Operator:
             finally:
                 await self.leadership.release()
                 self.metrics.leader.set(0)
+                await self._last_words()
                 await self.index.close()
                 await self.probes.stop()
                 log.info("stopped", identity=self.settings.identity)
+
+    async def _last_words(self) -> None:
+        """Let out what was decided last; a moment, for whoever listens is not waited for."""
+        told = [self.tracer.drain()]
+        if self.sink is not None:
+            told.append(self.sink.drain())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_S):
+                await asyncio.gather(*told)
 
     async def _until_stopped(self, tasks: set[asyncio.Task[None]], stop: asyncio.Task[Any]) -> None:
         while not stop.done():

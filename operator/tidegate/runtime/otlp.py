@@ -9,6 +9,7 @@ All of this runs in the event loop's thread.
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -107,6 +108,9 @@ class Sender:
         self._pause_s = pause_s
         self._waiting: deque[ReadableSpan] = deque()
         self._some = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._none = asyncio.Event()
+        self._none.set()
         self._problem = ""
 
     def put(self, trace: Sequence[ReadableSpan]) -> None:
@@ -115,7 +119,13 @@ class Sender:
             self._count.labels("dropped").inc(len(trace))
             return
         self._waiting.extend(trace)
+        self._none.clear()
         self._some.set()
+
+    async def drain(self) -> None:
+        """Wait until all was sent or given up, and gather no more; `run` runs meanwhile."""
+        self._hurry.set()
+        await self._none.wait()
 
     async def run(self) -> None:
         """Send what comes, for ever."""
@@ -123,11 +133,14 @@ class Sender:
         async with aiohttp.ClientSession(timeout=timeout) as session:
             while True:
                 await self._some.wait()
-                await asyncio.sleep(self._gather_s)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._gather_s):
+                        await self._hurry.wait()
                 self._some.clear()
                 while self._waiting:
                     size = min(BATCH, len(self._waiting))
                     await self._send(session, [self._waiting.popleft() for _ in range(size)])
+                self._none.set()
 
     async def _send(self, session: aiohttp.ClientSession, spans: Sequence[ReadableSpan]) -> None:
         try:
@@ -342,6 +355,10 @@ class Traces(Tracer):
         """The trace under way, 32 hex digits; empty: there is none."""
         span = get_current_span()
         return format_trace_id(span.get_span_context().trace_id) if span.is_recording() else ""
+
+    async def drain(self) -> None:
+        """Wait until all was sent or given up; `run` runs meanwhile."""
+        await self._sender.drain()
 
     async def run(self) -> None:
         """Send what was traced, for ever."""

@@ -70,6 +70,9 @@ class Tracer:
         """The trace under way, 32 hex digits; empty: there is none."""
         return ""
 
+    async def drain(self) -> None:
+        """Wait until all was sent or given up; `run` runs meanwhile."""
+
     async def run(self) -> None:
         """Send what was traced, for ever."""
 

@@ -106,6 +106,17 @@ async def test_what_is_refused_is_given_up(server: Server, status: int, asked: i
     assert (count(metrics, "failed"), server.asked) == (1, asked)
 
 
+async def test_the_last_ones_are_waited_for(server: Server) -> None:
+    server.statuses = [503]
+    sink = EventSink(server.url, Metrics(), timeout_s=2.0, pause_s=0.001)
+    sink.put(RECORD)
+    sink.put(RECORD)
+    task = asyncio.create_task(sink.run())
+    await sink.drain()
+    assert len(server.got) == 2
+    task.cancel()
+
+
 async def test_nobody_there() -> None:
     metrics = await send("http://127.0.0.1:9/", records=2)
     assert count(metrics, "failed") == 2

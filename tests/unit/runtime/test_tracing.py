@@ -278,6 +278,17 @@ async def test_many_go_in_batches() -> None:
         assert collector.asked == 2
 
 
+async def test_the_last_ones_are_waited_for_and_not_gathered_for() -> None:
+    metrics = Metrics()
+    async with collecting() as collector:
+        tracer = traces(collector.url, metrics, gather_s=3600.0)
+        async with sending(tracer):
+            await tracer.drain()
+            one_pass(tracer)
+            await tracer.drain()
+            assert len(collector.spans) == 2
+
+
 async def test_nobody_there_costs_a_bounded_queue_and_no_pass_waits() -> None:
     """Passes go on without once giving the event loop away, whoever does not listen."""
     metrics = Metrics()
