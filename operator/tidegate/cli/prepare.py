@@ -57,12 +57,19 @@ def prepare(
     ] = None,
     name: Annotated[str, typer.Option(help="Of the ModelDeployment; else the file's.")] = "",
     publish: Annotated[
-        str, typer.Option(help="Send the model's files there, too: s3://bucket/prefix.")
+        str,
+        typer.Option(
+            help="Send it there, too: s3://bucket/prefix, oci://registry/repository[:tag], "
+            "mlflow://model[/@alias]."
+        ),
     ] = "",
+    sign: Annotated[
+        Path | None, typer.Option(help="Sign the files with this private key (PEM, EC).")
+    ] = None,
     source: Annotated[
         str, typer.Option(help="Where you will put the files yourself: s3://..., pvc://...")
     ] = "",
-    endpoint: Annotated[str, typer.Option(help="Of the S3 store, if it is not AWS.")] = "",
+    endpoint: Annotated[str, typer.Option(help="Of the store, if it is not AWS; of MLflow.")] = "",
     secret: Annotated[str, typer.Option(help="Secret with which pods read the store.")] = "",
     triton: Annotated[
         str, typer.Option(help="Program that starts Triton; else $TIDEGATE_TRITON, tritonserver.")
@@ -105,7 +112,9 @@ def prepare(
                 model=model,
                 data=data,
                 objective=orders.objective(slo),
-                place=orders.Place(out, publish, source, endpoint, secret),
+                place=orders.Place(
+                    out, publish, source, endpoint, secret, str(sign) if sign else ""
+                ),
                 work=work or out.with_name(f"{out.name}.work"),
                 framework=framework,
                 metric=metric,
@@ -147,7 +156,9 @@ def _run(order: "Order", *, apply: bool) -> None:
     if apply:
         _apply(folder)
         return
-    if not order.place.store:
+    if order.place.store:
+        typer.echo(f"published: {report['published']['uri']}")
+    else:
         typer.echo(f"put {folder / 'model'} to {report['published']['uri']}, then")
     typer.echo(f"kubectl apply -f {folder / 'manifests'}")
 
@@ -162,23 +173,11 @@ def _name(name: str, model: Path) -> str:
 
 
 def _again(report: Path, out: Path | None) -> "Order":
-    import json
     from dataclasses import replace
 
-    from tidegate.preparation import lineage
-    from tidegate.preparation.order import Order
+    from tidegate.preparation.again import order_of
 
-    try:
-        document = json.loads(report.read_text())
-        order = Order.of(document["order"])
-        was = document["lineage"]["model"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Trouble(f"{report} cannot be read: {error}", "name a report.json") from None
-    if not order.model.exists() or lineage.digest(order.model) != was:
-        raise Trouble(
-            f"{order.model} is not the model that {report} tells of",
-            "run it from the folder of the first run, with the same file",
-        )
+    order = order_of(report)
     if out is not None:
         place = replace(order.place, folder=out)
         order = replace(order, place=place, work=out.with_name(f"{out.name}.work"))

@@ -2,8 +2,8 @@
 
 It is what OpenSSF's model-signing writes with a key: a Sigstore bundle around a DSSE envelope
 (https://github.com/secure-systems-lab/dsse) around an in-toto statement that lists every file
-with its SHA-256. That package itself brings Sigstore's client, 37 MB of what no key needs; reading
-its file takes a signature check by ``cryptography`` and a comparison.
+with its SHA-256. The package itself brings Sigstore's client, twenty packages that no key needs;
+reading its file takes a signature check by ``cryptography`` and a comparison.
 
 Stricter than that package: a file that the signature does not list is refused, whatever the
 signature says of ignored paths. No clock, no network.

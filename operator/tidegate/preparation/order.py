@@ -47,10 +47,12 @@ class Place:
 
     Attributes:
         folder: everything, as files.
-        store: ``s3://bucket/prefix`` that the model's files are sent to; '' means they are not.
+        store: ``s3://bucket/prefix``, ``oci://registry/repository[:tag]`` or
+            ``mlflow://model[/@alias]`` that it is sent to; '' means it is not.
         uri: where they will lie, if somebody else puts them there.
         endpoint: of the store, where it is not the public one.
         secret: name of the Secret with which pods read the store; '' for none.
+        sign: file of the private key that the files are signed with; '' for no signature.
     """
 
     folder: Path
@@ -58,6 +60,7 @@ class Place:
     uri: str = ""
     endpoint: str = ""
     secret: str = ""
+    sign: str = ""
 
     def document(self) -> dict[str, Any]:
         """As JSON."""

@@ -18,8 +18,7 @@ from tidegate.preparation.errors import PreparationError
 from tidegate.preparation.gate import Allowed, Verdict
 from tidegate.preparation.order import Order
 from tidegate.preparation.publish import golden
-from tidegate.preparation.publish.folder import check
-from tidegate.preparation.publish.publishing import Prepared, publish
+from tidegate.preparation.publish.publishing import Prepared, check, publish
 from tidegate.preparation.samples import Samples
 from tidegate.preparation.state import State, key_of
 from tidegate.preparation.tuning.repository import Backend
@@ -28,6 +27,7 @@ from tidegate.preparation.tuning.tuner import QUICK, Effort, Job, Result, tuned
 
 ORIGINAL: Final = "fp32"
 STAGES: Final = ("convert", "optimise", "prove", "tune", "publish")
+SIGNATURES: Final = "signatures"
 REQUESTS: Final = 64
 """Samples that are sent as load, in turn."""
 
@@ -92,7 +92,7 @@ def prepare(order: Order, tell: Teller) -> dict[str, Any]:
         PreparationError: something is wrong; says what, and the way round. What was done so far is
             kept in the working folder, and nothing was published.
     """
-    check(order.place.folder)
+    check(order.place)
     if unknown := [name for name in order.optimisations if name not in CHOICES]:
         raise PreparationError(
             f"there is no optimisation {unknown[0]}: there are {', '.join(CHOICES)}"
@@ -116,7 +116,8 @@ def prepare(order: Order, tell: Teller) -> dict[str, Any]:
     tell.stage("tune")
     best, job = _tune(order, tried, data, triton, state, code, tell)
     tell.stage("publish")
-    return publish(_prepared(order, tried, best, job, data, held_out), order.place, tell.detail)
+    prepared = _prepared(order, tried, best, job, data, held_out)
+    return publish(prepared, order.place, order.work / SIGNATURES, tell.detail)
 
 
 def _samples(order: Order, data: Samples) -> tuple[Samples, Samples]:

@@ -9,6 +9,7 @@ from tests.integration.fetch.seaweed import ACCESS, SECRET, Seaweed
 from tidegate.cli import starting
 from tidegate.preparation.candidate import Candidate, TensorSpec
 from tidegate.preparation.publish import s3 as store
+from tidegate.preparation.publish.target import StoreError, below, files_in
 from tidegate.preparation.tuning.grid import Setting
 from tidegate.preparation.tuning.repository import Backend, write
 
@@ -35,12 +36,13 @@ def test_sent_once_and_verified(
         monkeypatch.setenv(name, value)
     write(tmp_path / "model", CANDIDATE, "m", Setting(8, 1, 0.0, 1), Backend.PYTHON)
     sha256 = starting.look(tmp_path / "model", "m").sha256
-    uri = store.place("s3://models/prepared/m", sha256)
+    uri = below("s3://models/prepared/m", sha256)
 
     told: list[str] = []
 
     def send() -> int:
-        return store.upload(tmp_path / "model", uri, endpoint=s3.endpoint, tell=told.append)
+        files = files_in(tmp_path / "model")
+        return store.upload(files, uri, endpoint=s3.endpoint, tell=told.append)
 
     assert send() == 3
     assert send() == 0, "all of it was there"
@@ -61,7 +63,8 @@ def test_a_store_that_refuses(s3: Seaweed, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "stranger")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "stranger-secret")
     (tmp_path / "a").write_text("x")
-    with pytest.raises(store.StoreError, match=r"s3://models/x"):
-        store.upload(tmp_path, "s3://models/x", endpoint=s3.endpoint)
-    with pytest.raises(store.StoreError, match=r"s3://models/x"):
-        store.upload(tmp_path, "s3://models/x", endpoint="http://127.0.0.1:9")
+    files = files_in(tmp_path)
+    with pytest.raises(StoreError, match=r"s3://models/x"):
+        store.upload(files, "s3://models/x", endpoint=s3.endpoint)
+    with pytest.raises(StoreError, match=r"s3://models/x"):
+        store.upload(files, "s3://models/x", endpoint="http://127.0.0.1:9")

@@ -14,10 +14,11 @@ from tidegate.cli import starting
 from tidegate.preparation.candidate import Candidate, TensorSpec
 from tidegate.preparation.errors import PreparationError
 from tidegate.preparation.order import Order, Place, drop, objective
-from tidegate.preparation.publish import golden, s3
+from tidegate.preparation.publish import golden
 from tidegate.preparation.publish.folder import REPORT, FolderError, whole
 from tidegate.preparation.publish.manifest import Facts, manifest
 from tidegate.preparation.publish.report import html
+from tidegate.preparation.publish.target import below
 from tidegate.preparation.state import State
 from tidegate.preparation.tuning.grid import Setting
 from tidegate.preparation.tuning.repository import Backend, config, write
@@ -246,7 +247,7 @@ class TestOrder:
 
 
 def test_a_store_prefix_is_named_by_the_content() -> None:
-    assert s3.place("s3://models/digits/", "0123456789abcdef01") == (
+    assert below("s3://models/digits/", "0123456789abcdef01") == (
         "s3://models/digits/0123456789abcdef"
     )
 

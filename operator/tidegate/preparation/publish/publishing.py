@@ -1,7 +1,7 @@
 """Puts a prepared model where it belongs: files, configuration, manifests, golden requests, report.
 
 Order matters: the files go first, what names them goes last. Whoever reads a manifest finds
-everything that it names.
+everything that it names, and whoever follows a tag or an alias finds a model that is there whole.
 """
 
 import json
@@ -17,10 +17,13 @@ from tidegate.cli.common import yaml_text
 from tidegate.cli.trouble import Trouble
 from tidegate.preparation.errors import PreparationError
 from tidegate.preparation.order import Place
-from tidegate.preparation.publish import golden, s3
+from tidegate.preparation.publish import folder as folders
+from tidegate.preparation.publish import golden, signing
 from tidegate.preparation.publish.folder import REPORT, whole
 from tidegate.preparation.publish.manifest import Facts, manifest
+from tidegate.preparation.publish.opening import opened
 from tidegate.preparation.publish.report import FORMAT, html
+from tidegate.preparation.publish.target import Sent, Target, below, files_in
 from tidegate.preparation.tuning.picture import draw
 from tidegate.preparation.tuning.repository import Backend, write
 from tidegate.preparation.tuning.search import Held, Tuned
@@ -64,32 +67,87 @@ class Prepared:
         return found
 
 
-def publish(prepared: Prepared, place: Place, tell: Callable[[str], None]) -> dict[str, Any]:
+def check(place: Place) -> None:
+    """What can be known before hours of work.
+
+    Raises:
+        PreparationError: the folder is somebody else's, there is no such place to publish to, or
+            the key cannot sign.
+    """
+    folders.check(place.folder)
+    if place.store:
+        opened(place.store, place.endpoint, lambda text: None)
+    if place.sign:
+        signing.check(Path(place.sign))
+
+
+def publish(
+    prepared: Prepared, place: Place, kept: Path, tell: Callable[[str], None]
+) -> dict[str, Any]:
     """Write everything, whole or not at all.
+
+    Args:
+        prepared: what is published.
+        place: where.
+        kept: folder of the signatures that were made before.
+        tell: is told how far it is.
 
     Returns:
         The report, as JSON.
 
     Raises:
-        PreparationError: it cannot be written or sent. What was published before is as it was.
+        PreparationError: it cannot be written or sent. What was published before is as it was; a
+            later call goes on.
     """
+    _refuse_unproved(prepared)
     job, best = prepared.job, prepared.best
+    target = opened(place.store, place.endpoint, tell) if place.store else None
     with whole(place.folder) as folder:
         write(folder / MODEL, job.candidate, prepared.name, best.setting, job.backend)
+        if place.sign:
+            tell("signing")
+            signing.sign(folder / MODEL, Path(place.sign), kept)
         try:
             found = starting.look(folder / MODEL, prepared.name)
             requests = _golden(prepared, tell)
         except Trouble as error:
             raise PreparationError(str(error)) from error
-        uri = _uri(prepared.name, place, found.sha256)
-        if place.store:
-            s3.upload(folder / MODEL, uri, endpoint=place.endpoint, tell=tell)
-        document = _manifest(prepared, place, uri, found.sha256, found.size, requests)
+        sent = _sent(target, folder / MODEL, found.sha256, prepared.name, place)
+        document = _manifest(prepared, place, sent, found.sha256, found.size, requests)
         tell("writing manifests and report")
-        published = {"uri": uri, "sha256": found.sha256, "files": found.files, "bytes": found.size}
+        published = {
+            "uri": sent.uri,
+            "sha256": found.sha256,
+            "files": found.files,
+            "bytes": found.size,
+            "signed": bool(place.sign),
+        }
         report = _report(prepared, published)
         _write(folder, report, document, requests, _picture(prepared))
+        if target is not None:
+            own = f"{MODEL}/"
+            target.file({n: p for n, p in files_in(folder).items() if not n.startswith(own)})
+    if target is not None and (moved := target.announce()):
+        tell(f"{moved} is this model now")
     return report
+
+
+def _refuse_unproved(prepared: Prepared) -> None:
+    """Whatever the caller thought: only what the gate accepted is published."""
+    taken = [one for one in prepared.candidates if one["taken"]]
+    if (
+        len(taken) != 1
+        or not taken[0]["accepted"]
+        or taken[0]["name"] != prepared.job.candidate.name
+    ):
+        raise PreparationError("nothing is published: no candidate was accepted and taken")
+
+
+def _sent(target: Target | None, model: Path, sha256: str, name: str, place: Place) -> Sent:
+    """Where the files lie, or will, if somebody else puts them there."""
+    if target is not None:
+        return target.send(files_in(model), sha256)
+    return Sent(place.uri or below(f"s3://models/{name}", sha256), place.endpoint, 0)
 
 
 def _golden(prepared: Prepared, tell: Callable[[str], None]) -> dict[str, Any]:
@@ -106,16 +164,10 @@ def _golden(prepared: Prepared, tell: Callable[[str], None]) -> dict[str, Any]:
         )
 
 
-def _uri(name: str, place: Place, sha256: str) -> str:
-    if place.store:
-        return s3.place(place.store, sha256)
-    return place.uri or s3.place(f"s3://models/{name}", sha256)
-
-
 def _manifest(
     prepared: Prepared,
     place: Place,
-    uri: str,
+    sent: Sent,
     sha256: str,
     size: int,
     requests: Mapping[str, Any],
@@ -126,14 +178,14 @@ def _manifest(
             Facts(
                 name=prepared.name,
                 model=prepared.name,
-                uri=uri,
+                uri=sent.uri,
                 sha256=sha256,
                 size_bytes=size,
                 quantile=objective.quantile,
                 target_ms=objective.target_ms,
                 cores=best.cost_s / 1e6 * best.rate_per_s,
                 golden=requests["metadata"]["name"],
-                endpoint=place.endpoint,
+                endpoint=sent.endpoint,
                 secret=place.secret,
             )
         )

@@ -7,41 +7,65 @@ digest is not sent again.
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from tidegate.fetch.digest import file_sha256
-from tidegate.preparation.errors import PreparationError
+from tidegate.preparation.publish.target import (
+    REPORT_SUFFIX,
+    Files,
+    Sent,
+    StoreError,
+    Tell,
+    below,
+    parsed,
+)
 
 DIGEST: Final = "sha256"
 """Of an object, in its metadata."""
-SHOWN: Final = 16
-"""Digits of the tree's digest in the prefix."""
 
 
-class StoreError(PreparationError):
-    """The store refuses, or is not reached; the text says why."""
+class Store:
+    """A prefix of a bucket. Nothing in it can be followed but by its name: announces nothing.
 
+    Args:
+        uri: ``s3://bucket/prefix``.
+        endpoint: of the store, where it is not the public one.
+        tell: is told what is sent.
+    """
 
-def place(prefix: str, sha256: str) -> str:
-    """Where a tree lies below a prefix."""
-    return f"{prefix.rstrip('/')}/{sha256[:SHOWN]}"
+    def __init__(self, uri: str, endpoint: str, tell: Tell) -> None:
+        parsed(uri)
+        self._prefix, self._endpoint, self._tell = uri, endpoint, tell
+        self._uri = ""
+
+    def send(self, files: Files, sha256: str) -> Sent:
+        """See `Target.send`."""
+        self._uri = below(self._prefix, sha256)
+        sent = upload(files, self._uri, endpoint=self._endpoint, tell=self._tell)
+        return Sent(self._uri, self._endpoint, sent)
+
+    def file(self, papers: Files) -> None:
+        """See `Target.file`: below a prefix beside the model's; those of the last run stay."""
+        upload(papers, f"{self._uri}{REPORT_SUFFIX}", endpoint=self._endpoint, tell=self._tell)
+
+    def announce(self) -> str:
+        """See `Target.announce`."""
+        return ""
 
 
 def upload(
-    folder: Path,
+    files: Files,
     uri: str,
     *,
     endpoint: str = "",
-    tell: Callable[[str], None] = lambda text: None,
+    tell: Tell = lambda text: None,
 ) -> int:
-    """Send a folder's files, and check that they are there.
+    """Send files, and check that they are there.
 
     Credentials are those of the environment, as every S3 tool reads them.
 
     Args:
-        folder: whose files.
+        files: by path below the prefix.
         uri: ``s3://bucket/prefix``.
         endpoint: of the store, where it is not the public one.
         tell: is told what is sent.
@@ -52,17 +76,14 @@ def upload(
     Raises:
         StoreError: it did not work; sent files stay, and a later call goes on.
     """
-    files = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}
     return asyncio.run(_upload(files, uri, endpoint, tell))
 
 
-async def _upload(
-    files: Mapping[str, Path], uri: str, endpoint: str, tell: Callable[[str], None]
-) -> int:
+async def _upload(files: Files, uri: str, endpoint: str, tell: Tell) -> int:
     try:
         import s3fs
     except ModuleNotFoundError:
-        raise StoreError("s3fs is not installed: pip install '.[cli,preparation,fetch]'") from None
+        raise StoreError("s3fs is not installed: pip install '.[cli,preparation]'") from None
     fs: Any = s3fs.S3FileSystem(
         asynchronous=True,
         skip_instance_cache=True,

@@ -1,0 +1,191 @@
+"""What is published to a registry is what the fetch container verifies; half of it is nothing."""
+
+import base64
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from aiohttp import web as aioweb
+
+from tests.integration.fetch.models import PYTHON_MODEL, digest_of, write
+from tests.integration.fetch.pod import Pod
+from tests.integration.fetch.registry import MANIFEST, PASSWORD, USER, Registry
+from tests.integration.fetch.web import WebServer
+from tidegate.preparation.publish import oci
+from tidegate.preparation.publish.target import StoreError, files_in
+
+pytestmark = pytest.mark.integration
+
+
+class CutOff(Exception):
+    """The line is dead."""
+
+
+SHA256 = digest_of(PYTHON_MODEL).removeprefix("sha256:")
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    with Registry(tmp_path_factory.mktemp("registry")) as server:
+        yield server
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> dict[str, Path]:
+    write(tmp_path / "model", PYTHON_MODEL)
+    return files_in(tmp_path / "model")
+
+
+def opened(registry: Registry, name: str, told: list[str] | None = None) -> oci.Registry:
+    tell = (told if told is not None else []).append
+    return oci.Registry(f"oci://{registry.host}/{name}", registry.url, tell)
+
+
+def tags(registry: Registry, name: str) -> list[str]:
+    with registry._request("GET", f"{registry.url}/v2/{name}/tags/list") as answer:
+        return sorted(json.loads(answer.read())["tags"])
+
+
+def digest(registry: Registry, name: str, tag: str) -> str:
+    url = f"{registry.url}/v2/{name}/manifests/{tag}"
+    with registry._request("GET", url, Accept=MANIFEST) as answer:
+        return "sha256:" + hashlib.sha256(answer.read()).hexdigest()
+
+
+def test_there_and_back(
+    pod: Pod, registry: Registry, model: dict[str, Path], tmp_path: Path
+) -> None:
+    told: list[str] = []
+    target = opened(registry, "team/digits:stable", told)
+    sent = target.send(model, SHA256)
+    assert sent.sent == len(model)
+    assert told[0].startswith("sending ")
+    assert tags(registry, "team/digits") == [SHA256[:16]], "nobody follows this one"
+
+    papers = tmp_path / "papers" / "report.json"
+    papers.parent.mkdir()
+    papers.write_text("{}")
+    target.file({"report.json": papers})
+    assert target.announce() == f"oci://{registry.host}/team/digits:stable"
+    assert tags(registry, "team/digits") == [SHA256[:16], f"{SHA256[:16]}-report", "stable"]
+
+    for uri in (sent.uri, f"oci://{registry.host}/team/digits:stable"):
+        message = pod.fetch(uri, endpoint=sent.endpoint, sha256=SHA256).ok()
+        assert message["digest"] == f"sha256:{SHA256}"
+        assert message["sourceAddress"] == sent.uri
+
+    again = opened(registry, "team/digits").send(model, SHA256)
+    assert (again.sent, again.uri) == (0, sent.uri), "all of it was there"
+
+
+def test_cut_off_anywhere_it_can_be_picked_by_nobody(
+    pod: Pod, registry: Registry, model: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failure before each request in turn: what is followed is the version before, or none."""
+    old = registry.artifact("cut", "stable", {"net.onnx": b"\x08\x07" + b"old" * 10})
+    asked = oci.Registry._ask
+    left = [0]
+
+    def cut(self: oci.Registry, method: str, url: str, **request: Any) -> Any:
+        if left[0] == 0:
+            raise CutOff
+        left[0] -= 1
+        return asked(self, method, url, **request)
+
+    monkeypatch.setattr(oci.Registry, "_ask", cut)
+    rounds, sent = 0, []
+    while True:
+        left[0] = rounds
+        rounds += 1
+        target = opened(registry, "cut:stable")
+        with contextlib.suppress(CutOff):
+            sent.append(target.send(model, SHA256).uri)
+            target.file({})
+            target.announce()
+            break
+        assert digest(registry, "cut", "stable") == old, "the version before"
+        # Its own tag is there once all of it is, and not before.
+        assert (SHA256[:16] in tags(registry, "cut")) == bool(sent)
+    assert rounds > 8
+    assert len(sent) > 1, "the last steps were cut off, too"
+    assert sent[0].endswith(digest(registry, "cut", "stable"))
+    uri = f"oci://{registry.host}/cut:stable"
+    assert pod.fetch(uri, endpoint=registry.url).ok()["digest"] == f"sha256:{SHA256}"
+
+
+def test_logins(
+    pod: Pod,
+    web: WebServer,
+    model: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    pair = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+
+    def known(registry: Registry, auth: str) -> None:
+        auths = {"auths": {registry.host: {"auth": auth}}}
+        (tmp_path / "config.json").write_text(json.dumps(auths))
+
+    (tmp_path / "basic").mkdir()
+    with Registry(tmp_path / "basic", auth="htpasswd") as registry:
+        with pytest.raises(StoreError, match=f"asks for a login: docker login {registry.host}"):
+            opened(registry, "private").send(model, SHA256)
+        known(registry, base64.b64encode(b"pusher:wrong").decode())
+        with pytest.raises(StoreError, match="refuses this login"):
+            opened(registry, "private").send(model, SHA256)
+        known(registry, pair)
+        assert opened(registry, "private").send(model, SHA256).sent == len(model)
+
+    async def token(request: aioweb.Request) -> aioweb.StreamResponse:
+        if request.headers.get("Authorization") != f"Basic {pair}":
+            return aioweb.Response(status=401)
+        scope = parse_qs(urlsplit(str(request.url)).query)["scope"][0]
+        assert tokens.issuer is not None
+        return aioweb.json_response({"token": tokens.issuer.token(scope)})
+
+    web.routes["/token"] = token
+    (tmp_path / "token").mkdir()
+    with Registry(tmp_path / "token", auth="token", realm=f"{web.url}/token") as tokens:
+        with pytest.raises(StoreError, match="refuses this login"):
+            opened(tokens, "private").send(model, SHA256)
+        known(tokens, pair)
+        sent = opened(tokens, "private").send(model, SHA256)
+        assert sent.sent == len(model)
+        pod.mount("credentials", {"username": USER, "password": PASSWORD})
+        assert pod.fetch(sent.uri, endpoint=sent.endpoint, sha256=SHA256).ok()
+
+
+def test_a_registry_that_is_none(model: dict[str, Path], web: WebServer) -> None:
+    gone = oci.Registry("oci://127.0.0.1:9/m", "http://127.0.0.1:9", lambda text: None)
+    with pytest.raises(StoreError, match=r"oci://127\.0\.0\.1:9/m") as raised:
+        gone.send(model, SHA256)
+    assert "\n" not in str(raised.value)
+    with pytest.raises(StoreError, match="refuses: 40"):
+        oci.Registry("oci://r.example/m", web.url, lambda text: None).send(model, SHA256)
+
+
+def test_a_registry_whose_disc_is_full(
+    pod: Pod, model: dict[str, Path], web: WebServer, tmp_path: Path
+) -> None:
+    """It takes no blob; nothing of the model is there, and the word is the registry's own."""
+    seen: list[str] = []
+
+    async def anything(request: aioweb.Request) -> aioweb.StreamResponse:
+        seen.append(f"{request.method} {request.path}")
+        if request.method == "POST":
+            return aioweb.Response(status=202, headers={"Location": "/v2/m/blobs/uploads/1"})
+        if request.method == "PUT":
+            return aioweb.Response(status=500, text="no space left on device")
+        return aioweb.Response(status=404)
+
+    for path in ("/v2/m/blobs/uploads/", "/v2/m/blobs/uploads/1"):
+        web.routes[path] = anything
+    with pytest.raises(StoreError, match=r"500 .*no space left on device"):
+        oci.Registry("oci://r.example/m", web.url, lambda text: None).send(model, SHA256)
+    assert not any("manifests" in one for one in seen)
