@@ -60,9 +60,14 @@ def test_a_report_of_another_model_is_refused(tmp_path: Path) -> None:
         work=tmp_path / "work",
     )
     report = tmp_path / "report.json"
-    report.write_text(
-        json.dumps({"order": order.document(), "lineage": {"model": f"sha256:{'0' * 64}"}})
-    )
+    document = {
+        "format": 1,
+        "order": order.document(),
+        "lineage": {"model": f"sha256:{'0' * 64}"},
+        "candidates": [{"name": "fp32", "taken": True, "accepted": True}],
+        "published": {"sha256": "0" * 64},
+    }
+    report.write_text(json.dumps(document))
     assert "is not the model" in prepare("--from-report", str(report))
     order.model.write_bytes(b"another")
     assert "is not the model" in prepare("--from-report", str(report))
