@@ -59,8 +59,8 @@ def prepare(
     publish: Annotated[
         str,
         typer.Option(
-            help="Send it there, too: s3://bucket/prefix, oci://registry/repository[:tag], "
-            "mlflow://model[/@alias]."
+            help="Send it there, too: s3://bucket/prefix, oci://registry/repository:tag, "
+            "mlflow://model/@alias; without tag or alias, none moves."
         ),
     ] = "",
     sign: Annotated[

@@ -47,6 +47,14 @@ def test_wrong_options(words: tuple[str, ...], said: str) -> None:
     assert said in prepare(*words)
 
 
+def test_help_can_be_drawn() -> None:
+    """What stands in square brackets is taken for a colour: a closing one alone ends it."""
+    found = CliRunner().invoke(app, ["prepare", "--help"], env={"COLUMNS": "200"})
+    assert found.exit_code == 0, found.exception
+    for form in ("s3://bucket/prefix", "oci://registry/repository:tag", "mlflow://model/@alias"):
+        assert form in found.output
+
+
 def test_a_report_of_another_model_is_refused(tmp_path: Path) -> None:
     from tidegate.preparation.order import Order, Place
     from tidegate.preparation.tuning.search import Objective
