@@ -314,6 +314,10 @@ def golden_record(
     shape_only: Annotated[
         list[str] | None, typer.Option(help="Keep only the shape of this output.")
     ] = None,
+    tolerance: Annotated[
+        list[str] | None,
+        typer.Option(help="OUTPUT=0.01, OUTPUT=1% of the value, or OUTPUT=0.01+1%."),
+    ] = None,
     apply: Annotated[
         bool, typer.Option("--apply", help="Write it to the cluster, instead of to stdout.")
     ] = False,
@@ -333,6 +337,7 @@ def golden_record(
         raise Trouble("no inputs", "name a folder of requests, or --again")
     struck = {} if keep_all else dict(recording.PATTERNS)
     struck |= {f"--redact {text}": text for text in redact or ()}
+    allowed = recording.tolerances(tolerance or ())
     redactor = recording.Redactor(struck, cards=not keep_all)
     with connected(namespace, context, kubeconfig) as (client, space):
         name = plain_name(name)
@@ -341,12 +346,13 @@ def golden_record(
         wanted = _kept_inputs(client, space, called) if again else _inputs(inputs or Path())
         send = _send(client, space, name, url, host)
         served = model or _served(document)
-        found = {}
+        found, unknown = {}, set(allowed)
         for key, one in sorted(wanted.items()):
             asked = str(one.get("model") or served)
             said = inference.metadata(send, asked)
             clean = redactor.request(one)
             outputs = [o["name"] for o in said.get("outputs") or ()]
+            unknown -= set(outputs)
             request = recording.prepared(key, clean, outputs)
             found[key] = recording.record(
                 key,
@@ -355,7 +361,10 @@ def golden_record(
                 times=times,
                 drop=drop or (),
                 shape_only=shape_only or (),
+                allowed=allowed,
             )
+        if unknown:
+            raise Trouble(f"--tolerance: there is no output {min(unknown)}", "look at its name")
         made = recording.config_map(called, space, found)
         for what, count in redactor.struck.items():
             typer.echo(f"struck out: {count} x {what}", err=True)

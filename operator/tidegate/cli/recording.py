@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from tidegate import golden
 from tidegate.cli.trouble import Trouble
-from tidegate.golden import Answer, GoldenError, GoldenRequest, Output
+from tidegate.golden import Answer, GoldenError, GoldenRequest, Output, Tolerance
 
 MAX_KEPT: Final = 1024
 """Elements of an output; of a larger one only the shape is kept."""
@@ -32,6 +32,7 @@ PATTERNS: Final = {
     "password": r"(?i)(?<=password[=:])\s*[^\s\"',;&]{4,}",
 }
 """What is struck out of texts. A card number is, too (see `_is_card`)."""
+_TOLERANCE: Final = re.compile(r"(?P<number>\d*\.?\d+(?:[eE][+-]?\d+)?)(?P<percent>%?)")
 _DIGITS: Final = re.compile(r"(?<!\d)\d(?:[ -]?\d){12,18}(?!\d)")
 
 
@@ -112,6 +113,31 @@ class Recorded:
     notes: tuple[str, ...] = ()
 
 
+def tolerances(texts: Iterable[str]) -> dict[str, Tolerance]:
+    """How far outputs may be off, by their names.
+
+    Args:
+        texts: ``OUTPUT=0.01``, ``OUTPUT=1%`` (of what is expected), or both as ``OUTPUT=0.01+1%``.
+
+    Raises:
+        Trouble: one cannot be read, or an output is named twice.
+    """
+    found: dict[str, Tolerance] = {}
+    for text in texts:
+        name, _, value = text.rpartition("=")
+        parts = [_TOLERANCE.fullmatch(part.strip()) for part in value.split("+")]
+        kinds = [m["percent"] for m in parts if m]
+        if not name or len(kinds) < len(parts) or len(set(kinds)) < len(kinds):
+            raise Trouble(
+                f"--tolerance {text} cannot be read", "write score=0.01, score=1%, or score=0.01+1%"
+            )
+        if name in found:
+            raise Trouble(f"--tolerance names output {name} twice", "one is enough: score=0.01+1%")
+        sizes = {m["percent"]: float(m["number"]) for m in parts if m}
+        found[name] = Tolerance(sizes.get("", 0.0), float(f"{sizes.get('%', 0.0) / 100:.6g}"))
+    return found
+
+
 def prepared(key: str, document: Mapping[str, Any], outputs: Sequence[str]) -> GoldenRequest:
     """The request that is sent: all outputs asked for.
 
@@ -135,6 +161,7 @@ def record(
     times: int,
     drop: Iterable[str] = (),
     shape_only: Iterable[str] = (),
+    allowed: Mapping[str, Tolerance] | None = None,
 ) -> Recorded:
     """What a request is answered, as its expectation.
 
@@ -145,10 +172,14 @@ def record(
         times: how often.
         drop: outputs that are not kept.
         shape_only: outputs of which only the shape is kept.
+        allowed: how far outputs of numbers may be off; else it follows from how they differ.
 
     Raises:
-        Trouble: it was refused, or no answer came.
+        Trouble: it was refused, or no answer came, or answers differ by more than is allowed.
     """
+    allowed = allowed or {}
+    if both := sorted({*drop, *shape_only} & set(allowed)):
+        raise Trouble(f"output {both[0]}: a tolerance, and no values to compare", "choose one")
     answers = []
     for _ in range(times):
         try:
@@ -164,9 +195,11 @@ def record(
     for name in answers[0].outputs:
         if name in set(drop):
             continue
-        kept, note = _expectation(
-            name, [a.outputs.get(name) for a in answers], by_shape=name in set(shape_only)
-        )
+        outputs = [a.outputs.get(name) for a in answers]
+        try:
+            kept, note = _expectation(name, outputs, name in set(shape_only), allowed.get(name))
+        except Trouble as error:
+            raise Trouble(f"{key}: output {name}: {error.message}", error.mend) from None
         expected.append(kept)
         notes += [f"{key}: output {name}: {note}"] if note else []
     if not expected:
@@ -176,7 +209,7 @@ def record(
 
 
 def _expectation(
-    name: str, outputs: Sequence[Output | None], *, by_shape: bool
+    name: str, outputs: Sequence[Output | None], by_shape: bool, allowed: Tolerance | None
 ) -> tuple[dict[str, Any], str]:
     there = [o for o in outputs if o is not None]
     first = there[0]
@@ -189,6 +222,8 @@ def _expectation(
         return shape, f"{math.prod(first.shape):,} elements: only the shape is kept"
     values = [golden.unpack(o) for o in there]
     kept = {"name": name, "data": [_written(v) for v in values[0]]}
+    if allowed is not None:
+        return {**kept, "tolerance": _given(allowed, values)}, ""
     if all(v == values[0] for v in values):
         return kept, ""
     numbers = all(isinstance(x, int | float) and not isinstance(x, bool) for v in values for x in v)
@@ -204,6 +239,26 @@ def _expectation(
     return {**kept, "tolerance": tolerance}, (
         f"differs from answer to answer by {spread:.2g}: tolerance {tolerance['absolute']:g}"
     )
+
+
+def _given(allowed: Tolerance, values: Sequence[Sequence[golden.Value]]) -> dict[str, float]:
+    """The tolerance as it is written, if the answers themselves keep it.
+
+    Raises:
+        Trouble: they do not, or are no numbers.
+    """
+    if any(isinstance(x, bool | bytes | str) for v in values for x in v):
+        raise Trouble("is no output of numbers", "leave its --tolerance out")
+    pairs = [(float(x), float(y)) for v in values[1:] for x, y in zip(values[0], v, strict=True)]
+    pairs = [(x, y) for x, y in pairs if x != y and not (math.isnan(x) and math.isnan(y))]
+    off = max((abs(y - x) - allowed.relative * abs(x) for x, y in pairs), default=0.0)
+    if not off <= allowed.absolute:  # NaN, too
+        raise Trouble(
+            "differs from answer to answer by more than its --tolerance",
+            "allow more, or keep its shape: --shape-only",
+        )
+    sizes = {"absolute": allowed.absolute, "relative": allowed.relative}
+    return {part: size for part, size in sizes.items() if size} or {"absolute": 0.0}
 
 
 def _written(value: golden.Value) -> Any:

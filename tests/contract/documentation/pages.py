@@ -430,7 +430,7 @@ PAGES: Final[Mapping[str, Page]] = {
             "kubectl tidegate promote": rolling,
         },
         instead={
-            "inputs/ --apply": "inputs/ --apply --url MODEL",
+            " --apply": " --apply --url MODEL",
             "http://10.96.115.89:8000 --rate 20 --duration 20s": "MODEL --rate 20 --duration 1s",
             "/etc/bash_completion.d/tidegate": "completion.bash",
         },
@@ -521,7 +521,7 @@ PAGES: Final[Mapping[str, Page]] = {
                 v2_yaml=SIMULATED.format(version=2),
                 # As long as on the page.
                 day_csv="time,rps\n" + "".join(f"{60 * i},3\n" for i in range(120)),
-                load_csv="time,rps\n" + "".join(f"{60 * i},3\n" for i in range(40)),
+                load_csv="time,rps\n" + "".join(f"{60 * i},1\n" for i in range(40)),
             )
         ),
         instead={

@@ -59,10 +59,13 @@ def kube(plane: ControlPlane) -> Iterator[KubeClient]:
 @pytest.fixture(scope="module")
 def model() -> Iterator[str]:
     """The address of a server that answers as a model does, always the same."""
-    output = {"name": "label", "datatype": "BYTES", "shape": [1, 1], "data": ["python"]}
+    outputs = [
+        {"name": "label", "datatype": "BYTES", "shape": [1, 1], "data": ["python"]},
+        {"name": "score", "datatype": "FP32", "shape": [1, 1], "data": [0.99]},
+    ]
     answers: dict[str, Any] = {
-        "GET": {"name": "magika", "inputs": [], "outputs": [{**output, "shape": [-1, 1]}]},
-        "POST": {"model_name": "magika", "model_version": "1", "outputs": [output]},
+        "GET": {"name": "magika", "inputs": [], "outputs": outputs},
+        "POST": {"model_name": "magika", "model_version": "1", "outputs": outputs},
     }
 
     class Handler(BaseHTTPRequestHandler):

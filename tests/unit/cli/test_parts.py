@@ -270,6 +270,57 @@ class TestRecording:
         with pytest.raises(Trouble, match="no output is left"):
             recorded(answer(), drop=["score", "label"])
 
+    @pytest.mark.parametrize(
+        ("text", "written", "fits", "not_"),
+        [
+            ("score=0.01", {"absolute": 0.01}, 0.509, 0.511),
+            ("score=1%", {"relative": 0.01}, 0.504, 0.506),
+            ("score=0.01+1%", {"absolute": 0.01, "relative": 0.01}, 0.514, 0.516),
+            ("score=1e-3", {"absolute": 0.001}, 0.5009, 0.502),
+            ("score=0", {"absolute": 0.0}, 0.5, 0.50001),
+        ],
+    )
+    def test_a_tolerance_that_is_given(
+        self, text: str, written: dict[str, float], fits: float, not_: float
+    ) -> None:
+        found = recorded(answer(), answer(), allowed=recording.tolerances([text]))
+        assert found.document["expected"]["outputs"][1]["tolerance"] == written
+        assert found.notes == ()
+        (parsed,) = golden.parse(recording.config_map("m", "demo", {"a.json": found}))
+        assert golden.compare(parsed, answer(b"python", fits)) == ""
+        assert "score" in golden.compare(parsed, answer(b"python", not_))
+
+    def test_a_tolerance_that_the_answers_themselves_keep(self) -> None:
+        """Without one this much would leave the shape only."""
+        wavering = [answer(b"python", 0.5), answer(b"python", 0.7)]
+        found = recorded(*wavering, allowed=recording.tolerances(["score=0.3"]))
+        assert found.document["expected"]["outputs"][1]["data"] == [0.5]
+        with pytest.raises(Trouble, match=r"output score: differs .* by more than its --tolerance"):
+            recorded(*wavering, allowed=recording.tolerances(["score=0.1"]))
+
+    @pytest.mark.parametrize(
+        ("texts", "more", "said"),
+        [
+            (["label=0.1"], {}, "output label: is no output of numbers"),
+            (["score=0.1"], {"drop": ["score"]}, "choose one"),
+            (["score=0.1"], {"shape_only": ["score"]}, "choose one"),
+        ],
+    )
+    def test_a_tolerance_of_nothing(
+        self, texts: list[str], more: dict[str, list[str]], said: str
+    ) -> None:
+        with pytest.raises(Trouble, match=said):
+            recorded(answer(), allowed=recording.tolerances(texts), **more)
+
+    @pytest.mark.parametrize(
+        "texts", [["score"], ["=1"], ["score="], ["score=-1"], ["score=1+2"], ["score=1%%"]]
+    )
+    def test_a_tolerance_that_cannot_be_read(self, texts: list[str]) -> None:
+        with pytest.raises(Trouble, match="cannot be read"):
+            recording.tolerances(texts)
+        with pytest.raises(Trouble, match="twice"):
+            recording.tolerances(["score=1", "score=2%"])
+
     def test_a_large_output(self) -> None:
         found = recorded(answer(b"x", *([0.5] * 2000)))
         assert found.document["expected"]["outputs"][1] == {"name": "score", "shape": [1, 2000]}
@@ -320,6 +371,11 @@ def test_recording_through_the_api_server(run: Run, tmp_path: Path) -> None:
     assert server.written == [], "not without --apply"
     run(server, *arguments, "--apply")
     assert server.written[0]["data"] == made["data"]
+    wide = yaml.safe_load(run(server, *arguments, "--tolerance", "score=2%").out)
+    outputs = json.loads(wide["data"]["a.json"])["expected"]["outputs"]
+    assert [o.get("tolerance") for o in outputs] == [None, {"relative": 0.02}]
+    done = run(server, *arguments, "--tolerance", "scores=2%", code=1)
+    assert "there is no output scores" in done.err
 
 
 class Slow:
