@@ -110,6 +110,8 @@ class Measure:
         objective: what it is judged by.
         interval_s: time between two looks.
         state: evidence gathered before this process began, from status; empty: none.
+        uneven: how many times the requests of a stable pod a canary pod gets, where that is too
+            much for their latencies to be compared; None: they can be.
     """
 
     stable: str
@@ -119,6 +121,7 @@ class Measure:
     objective: Objective
     interval_s: float
     state: str = ""
+    uneven: float | None = None
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from math import isinf
 from typing import Final, NamedTuple, TypeVar
 
 from tidegate.actions import Measure
 from tidegate.analysis.block import Block
 from tidegate.analysis.evidence import Evidence
-from tidegate.analysis.judgement import Consequence, Judgement
+from tidegate.analysis.judgement import Consequence, Judgement, Test
 from tidegate.measurement import Ledger, bounds_ms, hanging_after_s
 from tidegate.observed import Measured
 from tidegate.resources.sidecar import TrafficClass
@@ -26,6 +27,8 @@ FAST_S: Final = 0.25
 SUSPECT_FOR_S: Final = 10.0
 UNREAD_S: Final = 5.0
 """So long without an answer is worth a word; before, the pod may just be starting or leaving."""
+EVEN_AFTER_S: Final = 15.0
+"""Until requests that queued under an uneven load have been answered and pods share it anew."""
 RATE_OVER_S: Final = 30.0
 CARRIES_STEP: Final = 0.05
 MIRRORED_STEP: Final = 50
@@ -89,6 +92,8 @@ class Trial:
         self._ledger: Ledger | None = None
         self._looked_s: float | None = None
         self._suspect_until_s = 0.0
+        self._uneven: float | None = None
+        self._uneven_until_s = 0.0
         self._read_s: dict[str, float] = {}
         # By UID: streams and single requests since the pod's sidecar started.
         self._started: dict[str, tuple[int, int]] = {}
@@ -132,8 +137,8 @@ class Trial:
             self._ledger = self._new_ledger(readings)
         unread = [p for p in pods if not p.known]
         block = self._ledger.observe(readings, at_s=at_s, unread=[p.name for p in unread])
-        self._evidence.observe(block)
-        judgement = self._evidence.judge()
+        self._evidence.observe(self._comparable(block))
+        judgement = self._explained(self._evidence.judge())
         if self.first_bad_s is None and (block.canary.failed or block.canary.slow):
             self.first_bad_s = at_s if self._looked_s is None else self._looked_s
         self._looked_s = at_s
@@ -192,6 +197,34 @@ class Trial:
             counts_from_s=epoch_of(measure.started),
             resumed=self.resumed,
         )
+
+    def _comparable(self, block: Block) -> Block:
+        """A block without what the two revisions' latencies would be compared by, if need be."""
+        if self.measure.uneven is not None:
+            self._uneven, self._uneven_until_s = self.measure.uneven, block.at_s + EVEN_AFTER_S
+        elif block.at_s >= self._uneven_until_s:
+            self._uneven = None
+        if self._uneven is None:
+            return block
+        canary, stable = replace(block.canary, slower=()), replace(block.stable, slower=())
+        return replace(block, canary=canary, stable=stable)
+
+    def _explained(self, judgement: Judgement) -> Judgement:
+        """The same, saying so where latencies are not compared."""
+        if self._uneven is None:
+            return judgement
+        why = (
+            "while stable gets no new requests"
+            if isinf(self._uneven)
+            else f"while a pod of it gets {self._uneven:.3g} times the requests of a stable pod"
+        )
+        results = tuple(
+            replace(result, explanation=f"{result.explanation}; not compared {why}")
+            if result.test is Test.LATENCY_AGAINST_STABLE and not result.fired
+            else result
+            for result in judgement.results
+        )
+        return replace(judgement, results=results)
 
     def _arrivals_per_s(self, block: Block) -> float | None:
         """Over the last looks; the first block has no length, and may hold a pod's whole life."""

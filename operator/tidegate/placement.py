@@ -22,6 +22,8 @@ FULLEST: Final = 0.7
 """Mean requests in flight per model instance up to which a pod is taken to keep its latency."""
 EVEN: Final = 1.05
 """A canary pod may carry this factor of what a stable pod carries: balancing is no evener."""
+UNEVEN: Final = 1.15
+"""From this factor on latency says more of the load than of the version."""
 SETTLE_S: Final = 60.0
 """Least time between two stable pods that give way: to stop, and for the scheduler to see it."""
 MEND: Final = "To free it: rollout.strategy: Recreate, one more GPU, or fewer replicas elsewhere."
@@ -112,6 +114,30 @@ def pods_for(share: float, full: int, stable_kept: float = 1.0) -> int:
     # Rounded first: 0.07 x 100 is a little more than 7 in binary.
     balanced = share / (1.0 - share) * stable_kept * full
     return min(full, max(1, math.ceil(round(balanced / EVEN, 9))))
+
+
+def uneven(weight: float, mirror: float, canary_ready: int, stable_ready: int) -> float | None:
+    """How many times the requests of a stable pod a canary pod gets, where that is too much.
+
+    With all of its pods a canary is balanced up to half of the traffic. Beyond, or where it has
+    fewer, each of its pods works harder than a stable one: wherever requests queue or batch a good
+    version is slower there, for no fault of its own.
+
+    Args:
+        weight: the canary's share of the traffic, 0 to 1.
+        mirror: share of which it gets copies.
+        canary_ready: its pods that serve.
+        stable_ready: stable's.
+
+    Returns:
+        The factor, infinite where stable gets nothing; None: their latencies can be compared.
+    """
+    if not canary_ready or not stable_ready:
+        return None
+    if weight >= 1.0:
+        return math.inf
+    found = (weight + mirror) / canary_ready / ((1.0 - weight) / stable_ready)
+    return round(found, 2) if found > UNEVEN else None
 
 
 def can_carry(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from tidegate import rollout
+from tidegate import placement, rollout
 from tidegate import status as status_document
 from tidegate.actions import Load, Measure, ShortLoad, Verify
 from tidegate.analysis.judgement import Objective
@@ -40,6 +40,9 @@ def measure(scene: Scene, record: Record) -> Measure | None:
         objective=replace(objective, latency_bounds_ms=bounds),
         interval_s=rollout.measure_interval_s(record, scene.now),
         state=status_document.evidence_state(scene.observed.deployment, record),
+        uneven=placement.uneven(
+            record.weight, record.mirror, scene.places(canary).ready, scene.places(stable).ready
+        ),
     )
 
 

@@ -35,15 +35,15 @@ class Pages:
         self._kept: dict[str, deque[Reading]] = {}
 
     def read(self, fleet: Fleet, at_s: float) -> tuple[list[Reading], list[Asked]]:
-        """A look at all pods with an address; and who was asked, by name."""
+        """A look at all pods whose sidecar began; and who was asked, by name."""
         lost = size_of(self._faults, Defect.NO_METRICS, at_s) or 0.0
         lag_s = size_of(self._faults, Defect.LAG, at_s) or 0.0
         readings, asked = [], []
         for replica in fleet.replicas:
-            if replica.scheduled_s is None:
+            if replica.scheduled_s is None or at_s < replica.fetched_s:
                 continue
             reading = None
-            if at_s >= replica.fetched_s and not (lost and self._chance() < lost):
+            if not (lost and self._chance() < lost):
                 reading = self._page(replica, at_s, lag_s)
             if reading is not None:
                 readings.append(reading)

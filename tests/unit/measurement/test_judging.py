@@ -1,14 +1,25 @@
 """What looks at one rollout's pods come to, without a clock or a pod."""
 
+import math
 from dataclasses import dataclass, field, replace
 
 import pytest
 
 from tidegate.actions import Measure
 from tidegate.analysis.judgement import Objective, Test
-from tidegate.judging import FAST_S, RATE_OVER_S, SUSPECT_FOR_S, UNREAD_S, Asked, Trial, epoch_of
+from tidegate.judging import (
+    EVEN_AFTER_S,
+    FAST_S,
+    RATE_OVER_S,
+    SUSPECT_FOR_S,
+    UNREAD_S,
+    Asked,
+    Trial,
+    epoch_of,
+)
+from tidegate.measurement import bounds_ms
 from tidegate.observed import Measured
-from tidegate.resources.sidecar import TrafficClass
+from tidegate.resources.sidecar import LATENCY_EDGES_MS, TrafficClass
 from tidegate.sidecar_page import Counts, Reading
 
 STABLE, CANARY = "stable", "canary"
@@ -21,7 +32,10 @@ MEASURE = Measure(
     objective=Objective(0.01, 100, 0.01, 0.05, 0.95),
     interval_s=1.0,
 )
-EDGES_MS = (50, 100, 200)
+LATENCY = replace(MEASURE.objective, latency_bounds_ms=bounds_ms(100))
+EDGES_MS = LATENCY_EDGES_MS
+MIDDLING_MS = 50
+"""What is middling took longer, yet not too long."""
 
 
 @dataclass
@@ -33,17 +47,20 @@ class Pods:
     counts: dict[str, Counts] = field(default_factory=lambda: {STABLE: Counts(), CANARY: Counts()})
     news: bool = False
 
-    def serve(self, revision: str, good: int = 0, failed: int = 0, slow: int = 0) -> None:
+    def serve(self, revision: str, good: int = 0, failed: int = 0, middling: int = 0) -> None:
         c = self.counts[revision]
-        faster = c.faster or (0, 0, 0)
-        count = good + failed + slow
+        count = good + failed + middling
+        faster = [
+            before + (good + failed) * (edge > 2) + middling * (edge > MIDDLING_MS)
+            for edge, before in zip(EDGES_MS, c.faster or (0,) * len(EDGES_MS), strict=True)
+        ]
         self.counts[revision] = replace(
             c,
             started=c.started + count,
-            succeeded=c.succeeded + good + slow,
+            succeeded=c.succeeded + good + middling,
             failed=c.failed + failed,
             timed=c.timed + count,
-            faster=(faster[0] + good + failed, faster[1] + good + failed, faster[2] + count),
+            faster=tuple(faster),
         )
 
     def look(
@@ -162,6 +179,33 @@ def test_shares_are_counted_from_a_step_on() -> None:
     assert (measured.since, measured.canary_arrivals, measured.stable_arrivals) == (later, 5, 0)
     assert measured.requests == 45  # of the pods, whatever the step
     assert pods.trial.pause_s(pods.at_s) == 2.0
+
+
+@pytest.mark.parametrize(("uneven", "fires"), [(None, True), (2.0, False), (math.inf, False)])
+def test_latencies_are_compared_only_where_pods_have_as_much_to_do(
+    uneven: float | None, fires: bool
+) -> None:
+    pods = Pods(Trial(replace(MEASURE, objective=LATENCY, uneven=uneven)))
+    for _ in range(20):
+        pods.serve(STABLE, good=100)
+        pods.look()
+    for _ in range(20):
+        pods.serve(STABLE, good=100)
+        pods.serve(CANARY, good=50, middling=50)
+        measured = pods.look()
+    (compared,) = [r for r in measured.judgement.results if r.test is Test.LATENCY_AGAINST_STABLE]
+    assert compared.fired is fires
+    assert (measured.judgement.worse is not None) is fires
+    assert ("not compared" in compared.explanation) is not fires
+    assert measured.judgement.requests == 2000  # all the rest counts
+    # Evened out: again compared, once what had queued is answered.
+    pods.trial.want(replace(MEASURE, objective=LATENCY))
+    for after_s in range(1, int(EVEN_AFTER_S) + 30):
+        pods.serve(STABLE, good=100)
+        pods.serve(CANARY, good=50, middling=50)
+        worse = pods.look().judgement.worse
+        assert fires or after_s >= EVEN_AFTER_S or worse is None
+    assert worse is not None
 
 
 def test_evidence_goes_on_from_what_was_written_down() -> None:

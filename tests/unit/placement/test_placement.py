@@ -20,6 +20,7 @@ from tidegate.placement import (
     can_carry,
     place,
     pods_for,
+    uneven,
 )
 from tidegate.record import Phase
 
@@ -82,6 +83,35 @@ def test_a_canary_pod_carries_no_more_than_a_stable_pod(
         assert share / pods <= EVEN * of_stable * (1.0 + 1e-6)
     # Where pods give way one for one, its part of all the pods is enough.
     assert pods_for(share, wanted, 1.0 - share) <= math.ceil(round(share * wanted, 9)) or pods == 1
+
+
+@pytest.mark.parametrize(
+    ("weight", "mirror", "canary", "stable", "expected"),
+    [
+        (0.5, 0.0, 2, 2, None),
+        (0.05, 0.0, 1, 2, None),
+        (0.75, 0.0, 2, 2, 3.0),
+        (0.75, 0.0, 6, 2, None),
+        (0.5, 0.0, 3, 5, 1.67),  # it scales to fewer
+        (0.25, 0.0, 1, 3, None),
+        (0.0, 0.5, 1, 3, 1.5),
+        (0.0, 0.1, 1, 3, None),
+        (1.0, 0.0, 2, 2, math.inf),
+        (0.75, 0.0, 0, 2, None),
+        (0.75, 0.0, 2, 0, None),
+    ],
+)
+def test_when_a_canary_pod_has_more_to_do_than_a_stable_one(
+    weight: float, mirror: float, canary: int, stable: int, expected: float | None
+) -> None:
+    assert uneven(weight, mirror, canary, stable) == expected
+
+
+@given(share=st.floats(0.001, 0.5), wanted=st.integers(1, 200))
+def test_up_to_half_of_the_traffic_its_pods_keep_it_even(share: float, wanted: int) -> None:
+    pods = pods_for(share, wanted)
+    assert uneven(share, 0.0, pods, wanted) is None
+    assert uneven(0.0, share, pods, wanted) is None
 
 
 def test_the_whole_traffic_on_one_pod_less_where_the_last_stable_pod_stays() -> None:

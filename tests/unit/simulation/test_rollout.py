@@ -107,6 +107,25 @@ def test_a_good_version_is_promoted_step_by_step_and_costs_nobody_anything() -> 
     assert 2 * SECONDS + both_s < o.gpu_s < 2 * SECONDS + 2 * both_s
 
 
+def test_a_good_version_is_not_held_for_having_fewer_pods_than_its_share() -> None:
+    """At 75 % each of two pods has three times the work of a stable one, and batches queue."""
+    steps = [{"weight": "50%", "hold": "5s"}, {"weight": "75%", "hold": "90s"}]
+    busy = Server(0.008, 0.006, cv=0.1, max_batch=8, target_s=0.1)
+    staging = Staging(
+        name="detector",
+        before=spec(1, rollout={"steps": steps}),
+        after=spec(2, rollout={"steps": steps}),
+        change_s=30.0,
+        old=busy,
+        new=busy,
+        load=steady(120.0, 220.0),
+        cold_start_s=5.0,
+    )
+    o = stage(staging, 1)
+    assert not any(d.hold == "WorseThanStable" for d in o.decisions)
+    assert o.phase is Phase.PROMOTED
+
+
 def test_the_share_is_what_the_route_says() -> None:
     o = played(rollout={"steps": [{"weight": "20%", "hold": "60s"}]} | NO_MIRROR["rollout"])
     at = [m for m in o.moments if m.weight == 0.2][2:]
