@@ -196,6 +196,16 @@ CASES = (
         {"30s": set(), "5m": {"TidegateWrongAnswers"}},
     ),
     Case(
+        "labels show too many wrong answers",
+        (condition("Accurate", "TooManyWrong", "0x20"), condition("Steady", "Shown", "1x20")),
+        {"30s": set(), "5m": {"TidegateInaccurate"}},
+    ),
+    Case(
+        "a field shifts",
+        (condition("Steady", "Shifted", "0x20"), condition("Accurate", "Shown", "1x20")),
+        {"30s": set(), "5m": {"TidegateDrift"}},
+    ),
+    Case(
         "golden requests are answered rightly",
         (condition("AnswersRight", "AnswersRight", "1x20"),),
         {"5m": set()},
@@ -270,7 +280,7 @@ def labels_of(alert: Mapping[str, Any], case: Case) -> dict[str, str]:
 
 def test_the_rules_are_well_formed(promtool: Path) -> None:
     told = run(promtool, "check", "rules", "--lint=all", str(CHART / "files" / "rules.yaml"))
-    assert "38 rules found" in told
+    assert "40 rules found" in told
 
 
 def test_alerts_fire_as_they_should(promtool: Path, tmp_path: Path) -> None:
