@@ -1,10 +1,12 @@
-"""The audit record: each decision about traffic and each request of a person's, once, in full.
+"""The audit record: each decision and each request of a person's, once, in full.
 
-What is recorded is not what a plan wanted but what came into force: the record on the object that
-carries the traffic (`tidegate.record`) is compared with the one that was recorded before. A process
-that sees a ModelDeployment for the first time compares with its status, which is written after the
-record; so what a predecessor decided and did not live to tell is told by its successor. A line may
-come twice, then with the same `id`, and none is missing.
+Of traffic, what is recorded is not what a plan wanted but what came into force: the record on the
+object that carries it (`tidegate.record`) is compared with the one that was recorded before. A
+process that sees a ModelDeployment for the first time compares with its status, which is written
+after the record; so what a predecessor decided and did not live to tell is told by its successor. A
+line may come twice, then with the same `id`, and none is missing.
+
+Of replicas, each write that was acknowledged is recorded.
 """
 
 import hashlib
@@ -17,7 +19,7 @@ from typing import Any, Final
 import structlog
 
 from tidegate import verbs
-from tidegate.actions import Event, Plan
+from tidegate.actions import Event, Plan, Scale
 from tidegate.analysis.judgement import Judgement
 from tidegate.api.names import REQUEST_ANNOTATION
 from tidegate.observed import Measured, Object, Observed, Ref
@@ -46,6 +48,7 @@ COUNTED_REASONS: Final = frozenset(
 )
 """Reasons that get a series of their own; all others are handed through from Kubernetes."""
 
+SCALED: Final = "Scaled"
 OTHER: Final = "Other"
 FIRST: Final = "first"
 """Outcome of a rollout that had no revision to go back to."""
@@ -232,6 +235,31 @@ class Auditor:
             self._count(turn, bad_for_s)
             self._tell(key, deployment, _decision(known, turn, measured))
 
+    def scaled(self, key: Key, deployment: Object, action: Scale, change: str, plan: Plan) -> None:
+        """Tell that a revision has another number of pods to be; the write was acknowledged.
+
+        Args:
+            key: the ModelDeployment.
+            deployment: the same as it lives.
+            action: what was written.
+            change: the numbers before and after, in words.
+            plan: what led to it; its event, if there is one, says on what figures.
+        """
+        events = (e for e in plan.actions if isinstance(e, Event))
+        why = next((e.message for e in events if e.reason == SCALED), "")
+        document = {
+            "decision": SCALED,
+            "by": OPERATOR,
+            "at": _stamp(self._now()),
+            "revision": action.ref.name.removeprefix(f"{key.name}-"),
+            "replicas": action.replicas,
+            "reason": change,
+            **({"message": why} if why else {}),
+        }
+        self._tracer.decided(SCALED, change)
+        self._metrics.decisions.labels(SCALED, "").inc()
+        self._tell(key, deployment, document, f"{action.ref.name} {change} {document['at']}")
+
     def _request(
         self, key: Key, deployment: Object, plan: Plan, before: Record, record: Record
     ) -> str:
@@ -307,7 +335,7 @@ class Auditor:
 
 def _begin_at_zero(metrics: Metrics) -> None:
     """Make every series that can be named: Prometheus sees no increase in a series' first value."""
-    for decision in ("RolloutStarted", "Reverted", *_ENTERED.values()):
+    for decision in ("RolloutStarted", "Reverted", SCALED, *_ENTERED.values()):
         reasons = (*COUNTED_REASONS, OTHER) if decision == "RolledBack" else ("",)
         for reason in reasons:
             metrics.decisions.labels(decision, reason)

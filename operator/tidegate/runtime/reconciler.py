@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import structlog
 
-from tidegate.actions import Action, Apply, Event, Plan, WriteStatus
+from tidegate.actions import Action, Apply, Event, Plan, Scale, WriteStatus
 from tidegate.api.names import DECISION_ANNOTATION
 from tidegate.observed import Failure, Measurements, Object, Observed, Ref
 from tidegate.platform import Platform
@@ -338,6 +338,8 @@ class Reconciler:
                 self._log_decision(key, action, done.reason)
                 if isinstance(action, Apply) and _decides(action):
                     self._audit(key, deployment, plan)
+                if isinstance(action, Scale):
+                    self._auditor.scaled(key, deployment, action, done.reason, plan)
         return changed and not this.errors
 
     def _refused(self, key: Key, action: Action, error: KubeError, this: _Pass) -> None:

@@ -174,7 +174,7 @@ class Metrics:
         )
         self.decisions = Counter(
             "tidegate_decisions_total",
-            "Decisions about traffic that came into force; with a reason where it is a rollback.",
+            "Decisions that came into force; with a reason where it is a rollback.",
             ["decision", "reason"],
             registry=r,
         )

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from tests.unit.rollout.world import Quality, World
-from tidegate.actions import Action, Apply, Measure
+from tidegate.actions import Action, Apply, Event, Measure, Plan, Scale
 from tidegate.api.names import DECISION_ANNOTATION
+from tidegate.observed import Ref
 from tidegate.record import Phase, Record
 from tidegate.runtime.audit import Auditor, turns
 from tidegate.runtime.cache import Key
@@ -79,6 +80,24 @@ def on_trial(quality: Quality = Quality.GOOD) -> Audited:
     world.tick()
     world.quality[world.record.canary] = quality
     return world
+
+
+def test_replicas_that_were_written_are_told_with_their_reason() -> None:
+    world = live()
+    before = len(world.lines)
+    action = Scale(Ref("apps/v1", "Deployment", f"{KEY.name}-abc"), 3)
+    why = Event("Normal", "Scaled", "2 -> 3 replicas: 2.4 pods are needed at 120 requests/s")
+    for plan in (Plan((action, why)), Plan((action,))):
+        world.auditor.scaled(KEY, world.deployment, action, "2 -> 3 replicas", plan)
+    told, bare = world.lines[before:]
+    assert (told["decision"], told["by"], told["revision"]) == ("Scaled", "operator", "abc")
+    assert (told["replicas"], told["reason"], told["message"]) == (
+        3,
+        "2 -> 3 replicas",
+        why.message,
+    )
+    assert "message" not in bare
+    assert world.sample("tidegate_decisions_total", decision="Scaled", reason="") == 2
 
 
 def test_the_first_revision_is_told_as_such() -> None:
