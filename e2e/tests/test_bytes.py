@@ -304,3 +304,5 @@ def test_model_from_a_web_server(space: Space, archive: bytes) -> None:
     space.not_ready(name, "SourceUnreachable", host, "certificate")
     assert ask_http(space.address(name), name, "x")["label"] == "one"
     space.kube.delete(API, KIND, name, space.name)
+    # The address is one for all tests.
+    space.kube.delete("v1", "Service", "web", space.name)
