@@ -18,7 +18,7 @@ from e2e.cluster.kube import KubeClient
 from tests.contract.manifests import COLLECTION, manifest
 from tidegate import plan
 from tidegate.actions import Apply
-from tidegate.api import crd, rules, spec, units
+from tidegate.api import crd, formats, rules, spec, units
 from tidegate.observed import Observed
 from tidegate.platform import Platform, Profile
 from tidegate.runtime.kube import to_wire
@@ -32,7 +32,7 @@ SCHEMA = crd.schema()["properties"]["spec"]
 
 PATTERN_OF_RULE: dict[str, str] = {
     crd.format_rule(pattern, int_or_string)["rule"]: pattern
-    for pattern in rules.FORMATS
+    for pattern in formats.FORMATS
     for int_or_string in (False, True)
 }
 

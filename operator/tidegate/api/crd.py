@@ -11,7 +11,9 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from tidegate.api import names
-from tidegate.api.rules import FORMATS, RULES, Rule, Shown, cel_string
+from tidegate.api.cel import Rule, cel_string
+from tidegate.api.formats import FORMATS, Shown
+from tidegate.api.rules import RULES
 from tidegate.api.spec import Spec
 from tidegate.api.status import Status
 
@@ -171,7 +173,7 @@ def _with_default(out: Schema, node: Schema) -> Schema:
 
 
 def format_rule(pattern: str, int_or_string: bool) -> Schema:
-    """The rule that says a pattern in words (`tidegate.api.rules.FORMATS`)."""
+    """The rule that says a pattern in words (`tidegate.api.formats.FORMATS`)."""
     text = FORMATS[pattern]
     value = "string(self)" if int_or_string else "self"
     rule: Schema = {"rule": f"{value}.matches({cel_string(pattern)})"}

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from tidegate.api import crd, names
-from tidegate.api.rules import FORMATS, RULES, SCHEMES
+from tidegate.api.formats import FORMATS
+from tidegate.api.rules import RULES, SCHEMES
 
 HEAD: Final = f"""\
 <!-- Generated from operator/tidegate/api by `make generate`. Do not edit. -->

@@ -1,8 +1,7 @@
 """What a ModelDeployment may not say, and what its author reads then.
 
-One readable table. `FORMATS` turns the patterns of the types into sentences: a duration that is
-none is answered with how to write one, not with a regular expression. `RULES` holds what a schema
-cannot say: fields that contradict each other, values that cannot work. Both become
+One readable table. `RULES` holds what a schema cannot say: fields that contradict each other,
+values that cannot work. With the patterns of the types (`tidegate.api.formats`) they become
 ``x-kubernetes-validations`` of the CRD (`tidegate.api.crd`), evaluated by the API server, so
 nothing malformed is ever stored.
 
@@ -11,182 +10,20 @@ message is CEL. What CEL cannot see (files, other objects, the text of an overri
 condition in status instead.
 """
 
-from dataclasses import dataclass
-from enum import Enum, auto
 from typing import Final
 
 from tidegate.api import names, spec, units
-
-
-class Shown(Enum):
-    """Whether a message repeats the value that it is about."""
-
-    ALWAYS = auto()
-    WITHOUT_USER = auto()
-    """Not one that holds a user and perhaps a password."""
-    NEVER = auto()
-    """It may be longer than a message (5,120 bytes)."""
-
-
-@dataclass(frozen=True)
-class Format:
-    """A pattern of the types, in words.
-
-    Attributes:
-        name: what such a value is called, with its article.
-        mend: how to write one.
-        shown: whether the message repeats the value.
-    """
-
-    name: str
-    mend: str
-    shown: Shown = Shown.ALWAYS
-
-
-FORMATS: Final[dict[str, Format]] = {
-    units.DURATION_PATTERN: Format("a duration", "write for example 100ms, 30s, 5m or 1h30m"),
-    units.PERCENT_PATTERN: Format(
-        "a percentage", "write for example 1% or 0.1%, at most 100% and three decimals"
-    ),
-    units.QUANTITY_PATTERN: Format("a quantity", "write for example 500m, 2 or 4Gi"),
-    units.QUANTILE_PATTERN: Format(
-        "a quantile", "write for example 0.99, at least 0.5 and below 1"
-    ),
-    spec.DNS_PATTERN: Format(
-        "an object name", "use lower-case letters, digits, '-' and '.', such as my-object"
-    ),
-    spec.DNS_LABEL_PATTERN: Format(
-        "a name", "use lower-case letters, digits and '-', such as my-name"
-    ),
-    spec.LABEL_VALUE_PATTERN: Format(
-        "a label value", "use letters, digits, '-', '_' and '.', with a letter or digit at the ends"
-    ),
-    spec.SET_LABEL_VALUE_PATTERN: Format(
-        "a label value", "use letters, digits, '-', '_' and '.', with a letter or digit at the ends"
-    ),
-    spec.QUALIFIED_NAME_PATTERN: Format(
-        "a qualified name", "write name or domain/name, such as nvidia.com/gpu"
-    ),
-    spec.RESOURCE_PATTERN: Format(
-        "an extended resource",
-        "write domain/name, such as nvidia.com/gpu or nvidia.com/mig-1g.10gb",
-    ),
-    spec.IMAGE_PATTERN: Format(
-        "an image", "write [registry/]name:tag or name@sha256:<64 hex digits>"
-    ),
-    spec.ENDPOINT_PATTERN: Format(
-        "an endpoint",
-        "write http(s)://host[:port][/path] without user, password or query; credentials go into "
-        "the Secret that secretName names",
-        Shown.WITHOUT_USER,
-    ),
-    spec.REGION_PATTERN: Format("a region", "write for example eu-central-1"),
-    spec.MODEL_NAME_PATTERN: Format(
-        "a model name",
-        "use letters, digits, '_', '-' and '.', starting with a letter, digit or '_'",
-    ),
-    spec.BACKEND_PATTERN: Format("a Triton backend", "write for example onnxruntime or python"),
-    spec.ENV_NAME_PATTERN: Format(
-        "an environment variable's name", "use letters, digits and '_', not starting with a digit"
-    ),
-    spec.TEXT_PATTERN: Format(
-        "plain text", "leave out control characters, such as NUL", Shown.NEVER
-    ),
-    spec.HEADER_NAME_PATTERN: Format("a header name", "write for example x-canary"),
-    spec.HEADER_VALUE_PATTERN: Format(
-        "a header value", "use printable ASCII without spaces at the ends", Shown.NEVER
-    ),
-    spec.HOSTNAME_PATTERN: Format(
-        "a hostname", "write for example models.example.com or *.example.com, in lower case"
-    ),
-    spec.CONDITION_PATTERN: Format(
-        "a condition type", "use CamelCase letters and digits, such as DataDriftChecked"
-    ),
-    spec.HEADROOM_PATTERN: Format("a headroom", "write Auto, or a number of replicas up to 999"),
-    spec.SHA256_PATTERN: Format(
-        "a sha256 digest", "write 64 lower-case hex digits, without a sha256: before them"
-    ),
-}
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A CEL rule of the CRD.
-
-    Attributes:
-        at: the node that is ``self``: a path below the resource, ``[]`` for the items of a list
-            and ``{}`` for the values of a map.
-        rule: what must be true.
-        message: what the author reads otherwise; CEL stands in ``{...}``.
-        field: the field below `at` that is to blame, where it is not `at` itself.
-    """
-
-    at: str
-    rule: str
-    message: str
-    field: str = ""
-
-
-def _percent(text: str) -> str:
-    """CEL: the number before the sign of a percentage."""
-    return f"double({text}.replace('%', ''))"
-
-
-def _ms(text: str) -> str:
-    """CEL: the milliseconds of a duration."""
-    return f"duration({text}).getMilliseconds()"
-
-
-def _quantity(text: str) -> str:
-    """CEL: a quantity that may be written as a number or a text."""
-    return f"quantity(string({text}))"
-
-
-def _unless_malformed(text: str, pattern: str, rule: str) -> str:
-    """CEL: the rule, or silence where the text is malformed, which `FORMATS` answers already."""
-    if pattern == units.QUANTITY_PATTERN:
-        text = f"string({text})"
-    return f"!{text}.matches({cel_string(pattern)}) || ({rule})"
-
-
-def cel_string(text: str) -> str:
-    """A text as a CEL string literal: the most readable of its forms that can hold it."""
-    raw = "r" if "\\" in text else ""
-    for quote in ("'", '"'):
-        if quote not in text:
-            return f"{raw}{quote}{text}{quote}"
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def _positive_duration(at: str, field: str, mend: str) -> Rule:
-    return Rule(
-        f"{at}.{field}",
-        _unless_malformed("self", units.DURATION_PATTERN, f"{_ms('self')} > 0"),
-        f"{{self}} is no time at all; {mend}",
-    )
-
-
-def _percent_range(at: str, low: str, high: str, mend: str) -> Rule:
-    """A percentage strictly above `low` and, where given, below `high` (CEL doubles)."""
-    value = _percent("self")
-    bounds = f"{value} > {low}" + (f" && {value} < {high}" if high else "")
-    return Rule(at, _unless_malformed("self", units.PERCENT_PATTERN, bounds), f"{{self}} {mend}")
-
-
-def _memory_range(at: str, low: str, high: str, mend: str) -> Rule:
-    """A quantity between two others, both included."""
-    value = _quantity("self")
-    return Rule(
-        at,
-        _unless_malformed(
-            "self",
-            units.QUANTITY_PATTERN,
-            f"{value}.compareTo(quantity('{low}')) >= 0"
-            f" && {value}.compareTo(quantity('{high}')) <= 0",
-        ),
-        f"{{self}} is {mend}",
-    )
-
+from tidegate.api.cel import (
+    Rule,
+    cel_string,
+    memory_range,
+    ms,
+    percent,
+    percent_range,
+    positive_duration,
+    quantity,
+    unless_malformed,
+)
 
 SCHEMES: Final[dict[str, tuple[str, str]]] = {
     "s3": (r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^/]+)+/?$", "s3://bucket/path"),
@@ -275,9 +112,9 @@ def _own_keys(at: str, what: str, free: str) -> Rule:
     )
 
 
-_STEP_WEIGHTS: Final = f"self.map(s, {_percent('s.weight')})"
+_STEP_WEIGHTS: Final = f"self.map(s, {percent('s.weight')})"
 _STEPS_WELL_FORMED: Final = f"self.all(s, s.weight.matches({cel_string(units.PERCENT_PATTERN)}))"
-_MEMORY: Final = _quantity("self.resources.memory")
+_MEMORY: Final = quantity("self.resources.memory")
 _MIG: Final = "self.resource.contains('/mig-')"
 _CONNECTION_HEADERS: Final = (
     "['host', 'content-length', 'transfer-encoding', 'connection', 'te', 'upgrade']"
@@ -399,7 +236,7 @@ RULES: Final[tuple[Rule, ...]] = (
         "{self} is not ascending; sort the sizes and name each once",
     ),
     *(
-        _positive_duration(
+        positive_duration(
             f"spec.model.config.dynamicBatching{at}",
             "queueTimeout",
             "write for example 500ms, or leave it out",
@@ -441,31 +278,31 @@ RULES: Final[tuple[Rule, ...]] = (
         " || (self.matches(':[^/:]+$') && !self.endsWith(':latest'))",
         "{self} may be another image tomorrow; name a tag other than latest, or a digest",
     ),
-    _memory_range(
+    memory_range(
         "spec.runtime.resources.cpu",
         "1m",
         "4096",
         "no amount of CPU that a pod can get; write for example 500m or 2",
     ),
-    _memory_range(
+    memory_range(
         "spec.runtime.resources.cpuLimit",
         "1m",
         "4096",
         "no amount of CPU that a pod can get; write for example 500m or 2",
     ),
-    _memory_range(
+    memory_range(
         "spec.runtime.resources.memory",
         "64Mi",
         "64Ti",
         "outside 64Mi to 64Ti; memory counts in bytes, write for example 512Mi or 4Gi",
     ),
-    _memory_range(
+    memory_range(
         "spec.runtime.resources.ephemeralStorage",
         "1Mi",
         "64Ti",
         "outside 1Mi to 64Ti; disk counts in bytes, write for example 10Gi",
     ),
-    _memory_range(
+    memory_range(
         "spec.runtime.sharedMemory",
         "1Mi",
         "64Ti",
@@ -474,13 +311,13 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         "spec.runtime.resources",
         "!has(self.cpuLimit) || "
-        + _unless_malformed(
+        + unless_malformed(
             "self.cpuLimit",
             units.QUANTITY_PATTERN,
-            _unless_malformed(
+            unless_malformed(
                 "self.cpu",
                 units.QUANTITY_PATTERN,
-                f"{_quantity('self.cpuLimit')}.compareTo({_quantity('self.cpu')}) >= 0",
+                f"{quantity('self.cpuLimit')}.compareTo({quantity('self.cpu')}) >= 0",
             ),
         ),
         "cpuLimit {self.cpuLimit} is below the request cpu {self.cpu}; raise it, or lower cpu",
@@ -488,15 +325,15 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
     Rule(
         "spec.runtime",
-        _unless_malformed(
+        unless_malformed(
             "self.sharedMemory",
             units.QUANTITY_PATTERN,
-            _unless_malformed(
+            unless_malformed(
                 "self.resources.memory",
                 units.QUANTITY_PATTERN,
                 # A memory that is too small by itself has its own message.
                 f"{_MEMORY}.isLessThan(quantity('64Mi'))"
-                f" || {_quantity('self.sharedMemory')}.isLessThan({_MEMORY})",
+                f" || {quantity('self.sharedMemory')}.isLessThan({_MEMORY})",
             ),
         ),
         "sharedMemory {self.sharedMemory} leaves nothing of resources.memory "
@@ -576,11 +413,11 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
     Rule(
         "spec.runtime.gpu.minMemory",
-        _unless_malformed(
+        unless_malformed(
             "self",
             units.QUANTITY_PATTERN,
-            f"{_quantity('self')}.compareTo(quantity('1Mi')) >= 0"
-            f" && {_quantity('self')}.compareTo(quantity('64Ti')) <= 0",
+            f"{quantity('self')}.compareTo(quantity('1Mi')) >= 0"
+            f" && {quantity('self')}.compareTo(quantity('64Ti')) <= 0",
         ),
         "{self} is no memory of a GPU; it counts in bytes, write for example 40Gi",
     ),
@@ -627,26 +464,26 @@ RULES: Final[tuple[Rule, ...]] = (
     # What clients are promised.
     Rule(
         "spec.slo.latency.target",
-        _unless_malformed("self", units.DURATION_PATTERN, f"{_ms('self')} >= 1"),
+        unless_malformed("self", units.DURATION_PATTERN, f"{ms('self')} >= 1"),
         "{self} is below 1ms, which cannot be measured; write 1ms or more",
     ),
     Rule(
         "spec.slo.latency.target",
-        _unless_malformed("self", units.DURATION_PATTERN, f"{_ms('self')} <= 3600000"),
+        unless_malformed("self", units.DURATION_PATTERN, f"{ms('self')} <= 3600000"),
         "{self} is above 1h; write 1h or less",
     ),
     Rule(
         "spec.slo.latency.target",
-        _unless_malformed(
+        unless_malformed(
             "self",
             units.DURATION_PATTERN,
-            f"[1, 10, 100, 1000, 10000, 100000].exists(p, {_ms('self')} % p == 0"
-            f" && {_ms('self')} / p < 100)",
+            f"[1, 10, 100, 1000, 10000, 100000].exists(p, {ms('self')} % p == 0"
+            f" && {ms('self')} / p < 100)",
         ),
         "{self} has more than two significant digits in milliseconds; round it, for example to "
         "100ms, 250ms or 1500ms",
     ),
-    _percent_range(
+    percent_range(
         "spec.slo.maxErrorRate",
         "0.0",
         "100.0",
@@ -727,13 +564,13 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         "spec",
         "!has(self.traffic) || !has(self.traffic.timeout) || !has(self.slo.latency) || "
-        + _unless_malformed(
+        + unless_malformed(
             "self.traffic.timeout",
             units.DURATION_PATTERN,
-            _unless_malformed(
+            unless_malformed(
                 "self.slo.latency.target",
                 units.DURATION_PATTERN,
-                f"{_ms('self.traffic.timeout')} >= {_ms('self.slo.latency.target')}",
+                f"{ms('self.traffic.timeout')} >= {ms('self.slo.latency.target')}",
             ),
         ),
         "timeout {self.traffic.timeout} cuts requests off before slo.latency.target "
@@ -741,7 +578,7 @@ RULES: Final[tuple[Rule, ...]] = (
         ".traffic.timeout",
     ),
     # How a new revision earns traffic.
-    _percent_range(
+    percent_range(
         "spec.rollout.steps[].weight",
         "0.0",
         "100.0",
@@ -753,13 +590,13 @@ RULES: Final[tuple[Rule, ...]] = (
         f" && {_STEP_WEIGHTS}.all(a, {_STEP_WEIGHTS}.exists_one(b, a == b)))",
         "{self.map(s, s.weight)} is not ascending; sort the weights and name each once",
     ),
-    _percent_range(
+    percent_range(
         "spec.rollout.falseRollbackRate",
         "0.0",
         "20.0",
         "is no chance to plan with; write more than 0% and less than 20%, such as 0.1%",
     ),
-    _percent_range(
+    percent_range(
         "spec.rollout.confidence",
         "50.0",
         "100.0",
@@ -768,8 +605,8 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         "spec.rollout.mirror",
         "self.mode == 'Off' || "
-        + _unless_malformed(
-            "self.percent", units.PERCENT_PATTERN, f"{_percent('self.percent')} > 0.0"
+        + unless_malformed(
+            "self.percent", units.PERCENT_PATTERN, f"{percent('self.percent')} > 0.0"
         ),
         "{self.percent} copies nothing; write more than 0%, or set mode to Off",
         ".percent",
@@ -795,11 +632,11 @@ RULES: Final[tuple[Rule, ...]] = (
         "surge",
         ".surge",
     ),
-    _positive_duration(
+    positive_duration(
         "spec.rollout", "progressDeadline", "give a new revision time to load, for example 30m"
     ),
-    _positive_duration("spec.rollout.mirror", "deadline", "write for example 10m"),
-    _positive_duration("spec.rollout.onInconclusive", "deadline", "write for example 24h"),
+    positive_duration("spec.rollout.mirror", "deadline", "write for example 10m"),
+    positive_duration("spec.rollout.onInconclusive", "deadline", "write for example 24h"),
     Rule(
         "spec.rollout.gates[]",
         f"!(self in [{', '.join(repr(c) for c in OWN_CONDITIONS)}])",
@@ -828,17 +665,17 @@ RULES: Final[tuple[Rule, ...]] = (
     # Golden requests and traffic.
     Rule(
         "spec.goldenRequests.every",
-        _unless_malformed("self", units.DURATION_PATTERN, f"{_ms('self')} >= 10000"),
+        unless_malformed("self", units.DURATION_PATTERN, f"{ms('self')} >= 10000"),
         "{self} is too often; write 10s or more, or leave it out",
     ),
     Rule(
         "spec.goldenRequests.loadTest.duration",
-        _unless_malformed(
-            "self", units.DURATION_PATTERN, f"{_ms('self')} >= 1000 && {_ms('self')} <= 120000"
+        unless_malformed(
+            "self", units.DURATION_PATTERN, f"{ms('self')} >= 1000 && {ms('self')} <= 120000"
         ),
         "{self} is no short load; write 1s to 2m",
     ),
-    _positive_duration("spec.traffic", "timeout", "write for example 30s, or leave it out"),
+    positive_duration("spec.traffic", "timeout", "write for example 30s, or leave it out"),
     Rule(
         "spec.traffic.gateway",
         "!has(self.hostnames) || !has(self.grpcHostnames)"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tidegate.api import crd, generate, names, reference, rules
+from tidegate.api import cel, crd, formats, generate, names, reference, rules
 from tidegate.api.spec import Spec, parse
 
 SCHEMA = crd.schema()
@@ -100,9 +100,9 @@ def test_every_field_says_what_it_is(path: str) -> None:
 def test_no_pattern_answers_with_a_regular_expression() -> None:
     assert [path for path, node in ALL.items() if "pattern" in node] == []
     used = {r["rule"] for node in ALL.values() for r in node.get("x-kubernetes-validations", ())}
-    for pattern in rules.FORMATS:
+    for pattern in formats.FORMATS:
         written = {crd.format_rule(pattern, either)["rule"] for either in (False, True)}
-        of_keys = rules.cel_string(pattern)
+        of_keys = cel.cel_string(pattern)
         assert written & used or any(of_keys in rule for rule in used), pattern
 
 
@@ -137,13 +137,13 @@ def test_every_field_of_the_types_is_there() -> None:
 
 @pytest.mark.parametrize("rule", rules.RULES, ids=lambda r: f"{r.at}: {r.message[:40]}")
 class TestRules:
-    def test_it_stands_at_a_node_and_blames_a_field(self, rule: rules.Rule) -> None:
+    def test_it_stands_at_a_node_and_blames_a_field(self, rule: cel.Rule) -> None:
         at = crd.node_at(SCHEMA, rule.at)
         assert crd.node_at(at, rule.field.lstrip("."))
         written = at["x-kubernetes-validations"]
         assert rule.rule in [r["rule"] for r in written]
 
-    def test_its_message_names_the_mend(self, rule: rules.Rule) -> None:
+    def test_its_message_names_the_mend(self, rule: cel.Rule) -> None:
         said = "".join(crd.literal_parts(rule.message))
         assert ";" in said, "what is wrong; what to do"
         mend = said.split(";", 1)[1]
@@ -155,7 +155,7 @@ class TestRules:
         assert not said.endswith(".")
         assert "\n" not in said, "the API server drops a message of several lines"
 
-    def test_it_never_reads_what_may_be_absent(self, rule: rules.Rule) -> None:
+    def test_it_never_reads_what_may_be_absent(self, rule: cel.Rule) -> None:
         """A field without a default is asked for with has() first."""
         at = crd.node_at(SCHEMA, rule.at)
         for path in set(re.findall(r"(?<!has\()\bself((?:\.[a-zA-Z]\w*)+)(?!\w*\()", rule.rule)):
@@ -171,17 +171,17 @@ class TestRules:
                 node = inner
 
 
-@pytest.mark.parametrize("pattern", rules.FORMATS)
+@pytest.mark.parametrize("pattern", formats.FORMATS)
 def test_format_messages_name_value_and_mend(pattern: str) -> None:
-    text = rules.FORMATS[pattern]
+    text = formats.FORMATS[pattern]
     rule = crd.format_rule(pattern, False)
-    if text.shown is rules.Shown.NEVER:
+    if text.shown is formats.Shown.NEVER:
         assert rule["message"] == f"this is not {text.name}; {text.mend}"
     else:
         assert "strings.quote(self)" in rule["messageExpression"]
         assert text.mend.split(",")[0].replace("%", "%%") in rule["messageExpression"]
         hidden = "contains('@')" in rule["messageExpression"]
-        assert hidden == (text.shown is rules.Shown.WITHOUT_USER)
+        assert hidden == (text.shown is formats.Shown.WITHOUT_USER)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_message_expression(message: str, expression: str | None) -> None:
     ],
 )
 def test_cel_string(text: str, literal: str) -> None:
-    assert rules.cel_string(text) == literal
+    assert cel.cel_string(text) == literal
 
 
 def test_the_reference_names_every_field_and_message() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field, TypeAdapter, ValidationError
 
-from tidegate.api import rules
+from tidegate.api import formats, rules
 from tidegate.api.spec import ScalingMode, Spec, Strategy, parse
 
 URI = "s3://models/magika/v3"
@@ -99,7 +99,7 @@ NEAR = st.one_of(
 )
 
 
-@pytest.mark.parametrize("pattern", rules.FORMATS)
+@pytest.mark.parametrize("pattern", formats.FORMATS)
 def test_patterns_mean_the_same_to_all_engines(pattern: str) -> None:
     """Python's `re` and pydantic's engine; the contract tests have the API server's."""
     pydantic = TypeAdapter(Annotated[str, Field(pattern=pattern)])
