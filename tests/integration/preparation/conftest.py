@@ -5,6 +5,7 @@ Run by the preparation's own interpreter: ``python -m e2e.preparation_venv`` pri
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -14,9 +15,13 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from e2e.native.program import triton_program
+from tidegate.preparation import pipeline
 from tidegate.preparation.candidate import Candidate
 from tidegate.preparation.convert import convert
+from tidegate.preparation.order import Order, Place
 from tidegate.preparation.samples import Samples
+from tidegate.preparation.tuning.search import Objective
 
 TRAINED_ON = 1_000
 
@@ -72,3 +77,57 @@ def save(tmp_path: Path) -> Save:
         return tmp_path / name
 
     return saved
+
+
+class Silent:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def stage(self, name: str) -> None:
+        self.told.append(name)
+
+    def detail(self, text: str) -> None:
+        self.told.append(text)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier of the digits, samples of several kinds, and a program that starts Triton."""
+    found = tmp_path_factory.mktemp("digits")
+    samples, labels = load_digits(return_X_y=True)
+    samples = samples.astype(np.float32)
+    model = MLPClassifier((32,), max_iter=400, random_state=0).fit(samples[:800], labels[:800])
+    joblib.dump(model, found / "digits.joblib")
+    np.savez(found / "digits.npz", input=samples[800:], label=labels[800:])
+    np.savez(found / "few.npz", input=samples[800:830], label=labels[800:830])
+    np.savez(found / "bare.npz", input=samples[800:])
+    np.savez(found / "narrow.npz", input=samples[800:, :10], label=labels[800:])
+    triton_program(found)
+    return found
+
+
+@pytest.fixture(scope="session")
+def order(folder: Path) -> Order:
+    """To prepare it, quickly."""
+    return Order(
+        name="digits",
+        model=folder / "digits.joblib",
+        data=folder / "digits.npz",
+        objective=Objective(0.95, 200.0),
+        place=Place(folder / "out"),
+        work=folder / "work",
+        framework="sklearn",
+        max_drop=0.03,
+        optimisations=("int8-dynamic", "pruned"),
+        triton=str(folder / "tritonserver"),
+        quick=True,
+        licence="Apache-2.0",
+    )
+
+
+@pytest.fixture(scope="session")
+def report(order: Order) -> dict[str, Any]:
+    """Of the whole way, gone once; what came of each step lies in the order's working folder."""
+    return pipeline.prepare(order, Silent())

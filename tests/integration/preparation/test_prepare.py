@@ -6,15 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import joblib
-import numpy as np
 import pytest
 import yaml
-from sklearn.datasets import load_digits
-from sklearn.neural_network import MLPClassifier
 from typer.testing import CliRunner
 
-from e2e.native.program import triton_program
+from tests.integration.preparation.conftest import Silent
 from tidegate import golden
 from tidegate.api.spec import parse
 from tidegate.cli import starting
@@ -22,59 +18,9 @@ from tidegate.cli.main import app
 from tidegate.preparation import pipeline
 from tidegate.preparation.errors import PreparationError
 from tidegate.preparation.order import Order, Place
-from tidegate.preparation.tuning.search import Objective
 from tidegate.preparation.tuning.serving import TritonError
 
 pytestmark = pytest.mark.integration
-
-
-class Silent:
-    def __init__(self) -> None:
-        self.told: list[str] = []
-
-    def stage(self, name: str) -> None:
-        self.told.append(name)
-
-    def detail(self, text: str) -> None:
-        self.told.append(text)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    found = tmp_path_factory.mktemp("digits")
-    samples, labels = load_digits(return_X_y=True)
-    samples = samples.astype(np.float32)
-    model = MLPClassifier((32,), max_iter=400, random_state=0).fit(samples[:800], labels[:800])
-    joblib.dump(model, found / "digits.joblib")
-    np.savez(found / "digits.npz", input=samples[800:], label=labels[800:])
-    np.savez(found / "few.npz", input=samples[800:830], label=labels[800:830])
-    np.savez(found / "bare.npz", input=samples[800:])
-    np.savez(found / "narrow.npz", input=samples[800:, :10], label=labels[800:])
-    triton_program(found)
-    return found
-
-
-@pytest.fixture(scope="module")
-def order(folder: Path) -> Order:
-    return Order(
-        name="digits",
-        model=folder / "digits.joblib",
-        data=folder / "digits.npz",
-        objective=Objective(0.95, 200.0),
-        place=Place(folder / "out"),
-        work=folder / "work",
-        framework="sklearn",
-        max_drop=0.03,
-        optimisations=("int8-dynamic", "pruned"),
-        triton=str(folder / "tritonserver"),
-        quick=True,
-        licence="Apache-2.0",
-    )
-
-
-@pytest.fixture(scope="module")
-def report(order: Order) -> dict[str, Any]:
-    return pipeline.prepare(order, Silent())
 
 
 def test_what_is_published_is_what_was_tuned(order: Order, report: dict[str, Any]) -> None:

@@ -1,8 +1,10 @@
 """What the plan makes of a ModelDeployment, over time."""
 
+import json
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -120,6 +122,7 @@ def test_a_new_version_gets_traffic_only_when_ready_and_the_old_one_goes() -> No
     ("outcome", "reason", "stalled"),
     [
         (failing_fetch("ChecksumMismatch", "wrong"), "ChecksumMismatch", "True"),
+        (failing_fetch("SignatureInvalid", "of other files"), "SignatureInvalid", "True"),
         (failing_fetch("SourceUnreachable", "no answer"), "SourceUnreachable", "False"),
         (pending_for_gpu, "WaitingForGPU", "False"),
     ],
@@ -249,6 +252,23 @@ def test_an_operator_with_other_defaults_restarts_nothing() -> None:
     assert world.condition("RuntimeOutdated")["status"] == "True"
     assert "other/image:1" in world.condition("RuntimeOutdated")["message"]
     assert world.condition("Ready")["status"] == "True"
+
+
+def test_signatures_are_asked_of_revisions_that_are_born_under_the_rule() -> None:
+    """By namespace; those that were there before go on as they are."""
+    key = Path("tests/unit/fetch/artefacts/signed.pem").read_text()
+    rules = [{"keys": [key], "namespaces": ["prod"]}, {"keys": [key], "namespaces": ["demo"]}]
+    world = live()
+    world.platform = Platform.model_validate({"fetch": {"verify": rules}})
+
+    def asked() -> list[Any]:
+        world.settle()
+        requests = [c["data"].get("fetch.json") for c in world.of_kind("ConfigMap")]
+        return [json.loads(text).get("verify") for text in requests if text]
+
+    assert asked() == [None]
+    world.edit(model=version(4))
+    assert asked() == [{"keys": [key], "required": True}]
 
 
 @pytest.mark.parametrize("kind", ["ControllerRevision", "ConfigMap", "Deployment", "Service"])
