@@ -227,3 +227,4 @@ async def test_labels_of_a_service_account_answer_the_gate(
     await operators_status(kube, namespace, "aaa", "bbb")
     async with component(plane, kube, tmp_path):
         await answered("True", "Shown")
+    assert await answer() == ("Unknown", "NotLookedAt"), "nobody looks any more"

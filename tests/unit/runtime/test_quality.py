@@ -174,6 +174,19 @@ async def test_labels_answer_the_gate(place: Place) -> None:
     assert place.condition("Accurate") == ("Unknown", "TooFewLabels")
 
 
+async def test_who_stops_looking_closes_the_gate(place: Place) -> None:
+    await place.label(990, 1000)
+    await place.look()
+    await place.answering.withdraw()
+    assert place.condition("Accurate") == ("Unknown", "NotLookedAt")
+    assert place.deployment["status"]["quality"]
+    before = len(place.applied)
+    await place.answering.withdraw()
+    assert len(place.applied) == before
+    await place.look()
+    assert place.condition("Accurate") == ("True", "Shown")
+
+
 async def test_too_many_wrong_answers_close_the_gate(place: Place) -> None:
     await place.label(600, 1000)
     await place.look()

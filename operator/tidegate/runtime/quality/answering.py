@@ -66,6 +66,8 @@ class Answering:
         self._clock = clock
         self._written_at: dict[str, float] = {}
         self._tidied_at: float | None = None
+        self._open: dict[str, tuple[Document, Document]] = {}
+        """ModelDeployments of which a gate is answered True, with the status written."""
 
     async def look(self, deployments: Iterable[Document]) -> None:
         """Answer the gates of all ModelDeployments, as they are now; those that are gone go."""
@@ -81,6 +83,7 @@ class Answering:
                     policies[model] = policy
         for model in set(self._known) - set(policies):
             del self._known[model]
+            self._open.pop(model, None)
         for model, found in policies.items():
             self._known[model] = Known(
                 policy=found if isinstance(found, Policy) else None,
@@ -94,6 +97,25 @@ class Answering:
                 pass  # deleted meanwhile
             except KubeError as error:
                 log.warning("status not written", modeldeployment=model, error=str(error))
+
+    async def withdraw(self) -> None:
+        """Take back each True: nobody looks from here on, and the next canary may be another."""
+        for model, (deployment, status) in self._open.items():
+            now = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
+            closed = {
+                "status": "Unknown",
+                "reason": "NotLookedAt",
+                "message": "the quality component was stopped",
+                "lastTransitionTime": now,
+            }
+            conditions = [
+                c | (closed if c["status"] == "True" else {}) for c in status["conditions"]
+            ]
+            try:
+                await self._write(model, deployment, {**status, "conditions": conditions})
+            except KubeError as error:
+                log.warning("a gate stays open", modeldeployment=model, error=str(error))
+        self._open.clear()
 
     async def _answer(
         self, model: str, deployment: Document, policy: Policy | PolicyError | None
@@ -109,6 +131,9 @@ class Answering:
             found = report(deployment, policy, bins, figures, self._now())
         wanted = _status(deployment, found, self._now())
         there = _ours(deployment)
+        self._open.pop(model, None)
+        if any(c["status"] == "True" for c in wanted["conditions"]):
+            self._open[model] = deployment, wanted
         if wanted == there:
             return
         late = self._clock() - self._written_at.get(model, -BETWEEN_WRITES_S)

@@ -156,6 +156,7 @@ async def run(settings: Settings, connection: Connection, stop: asyncio.Event) -
                     with suppress(TimeoutError):
                         async with asyncio.timeout(LOOK_EVERY_S):
                             await stop.wait()
+                await answering.withdraw()
             finally:
                 await runner.cleanup()
     finally:
