@@ -247,6 +247,19 @@ CASES = (
         {"3m": set(), "20m": {"TidegateWatchBehind"}},
     ),
     Case(
+        "the sink is away for a while",
+        (
+            (f'tidegate_cloudevents_total{{{OPERATOR},result="failed"}}', "0x20 3x70"),
+            (f'tidegate_cloudevents_total{{{OPERATOR},result="dropped"}}', "0x90"),
+        ),
+        {"15m": set(), "25m": {"TidegateEventsLost"}, "60m": set()},
+    ),
+    Case(
+        "all events are sent",
+        ((f'tidegate_cloudevents_total{{{OPERATOR},result="sent"}}', "0+5x60"),),
+        {"40m": set()},
+    ),
+    Case(
         "reconciles fail",
         ((f'tidegate_reconcile_failures_total{{{OPERATOR},error="KubeError"}}', "0+3x60"),),
         {"10m": set(), "40m": {"TidegateReconcileFailing"}},
@@ -272,7 +285,7 @@ def labels_of(alert: Mapping[str, Any], case: Case) -> dict[str, str]:
         return {**found, "kind": "Pod"}
     if alert["alert"] == "TidegateReconcileFailing":
         return {**found, "error": "KubeError"}
-    if alert["alert"] == "TidegateNoLeader":
+    if alert["alert"] in ("TidegateNoLeader", "TidegateEventsLost"):
         return found
     found |= {"namespace": "demo", "modeldeployment": "m"}
     return found | ({"reason": "Crashing"} if alert["alert"] == "TidegateUnavailable" else {})
@@ -280,7 +293,7 @@ def labels_of(alert: Mapping[str, Any], case: Case) -> dict[str, str]:
 
 def test_the_rules_are_well_formed(promtool: Path) -> None:
     told = run(promtool, "check", "rules", "--lint=all", str(CHART / "files" / "rules.yaml"))
-    assert "40 rules found" in told
+    assert "41 rules found" in told
 
 
 def test_alerts_fire_as_they_should(promtool: Path, tmp_path: Path) -> None:
