@@ -132,7 +132,7 @@ def require_cluster(settings: Settings) -> None:
         sys.exit(f"{missing} ({error})")
 
 
-def require_operator(settings: Settings, client: KubeClient, progress: Progress) -> None:
+def _require_operator(settings: Settings, client: KubeClient, progress: Progress) -> None:
     """Install the chart as the demo does, unless an operator that can fetch from S3 is there."""
     platform = client.get("v1", "ConfigMap", "tidegate-platform", addons.OPERATOR_NAMESPACE)
     if platform is None or settings.s3_address not in str(platform.get("data")):
@@ -151,7 +151,7 @@ def stage(namespace: str, progress: Progress) -> Iterator[Stage]:
     settings = Settings()
     require_cluster(settings)
     with KubeClient(settings.kubeconfig, user_agent="tidegate-bench") as client:
-        require_operator(settings, client, progress)
+        _require_operator(settings, client, progress)
         folder = magika.build(paths.CACHE / "magika" / "repositories")["v3"]
         keys = {"access_key": settings.s3_access_key, "secret_key": settings.s3_secret_key}
         upload(folder, f"{BUCKET}/magika", endpoint=settings.s3_endpoint, **keys)

@@ -16,13 +16,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from e2e.bench.report import OUT, Machine
-from e2e.bench.stage import require_cluster, require_operator
+from e2e.bench.stage import require_cluster
 from e2e.cluster import paths
 from e2e.cluster.kube import KubeClient, NotReached
 from e2e.cluster.progress import Progress
 from e2e.rollouts.scenarios import BY_NAME, SCENARIOS, Outcome
 from e2e.rollouts.stage import Result, Seen, Stage, play
 from e2e.rollouts.table import page, table
+from e2e.tests.installation import install
 from e2e.tests.space import SETTINGS, Space
 
 PAGE = paths.REPOSITORY / "docs" / "rollout-scenarios.md"
@@ -100,7 +101,7 @@ def _play(
     seed = int(time.time()) % 1_000_000_000
     require_cluster(SETTINGS)
     with KubeClient(SETTINGS.kubeconfig) as kube:
-        require_operator(SETTINGS, kube, progress)
+        install(kube, progress)
         space = Space(kube, NAMESPACE)
         space.create()
         stage = Stage(space, BY_NAME[left[0][1]])

@@ -6,17 +6,13 @@ from typing import Any, Final
 
 import pytest
 
-from e2e.cluster import addons, images, lifecycle, node_images
+from e2e.cluster import lifecycle
 from e2e.cluster.kube import KubeClient
 from e2e.cluster.progress import Progress
 from e2e.tests import artefacts
-from e2e.tests.space import CA_PROFILE, SETTINGS, WEB_ADDRESS, Space, operator_pods
+from e2e.tests.installation import install
+from e2e.tests.space import SETTINGS, Space
 
-CHART_VALUES: Final[dict[str, str]] = {
-    "fetch.allowPrivateAddresses": f"{{{SETTINGS.s3_address}/32,{WEB_ADDRESS}/32}}",
-    f"profiles.{CA_PROFILE}.caBundleConfigMap": CA_PROFILE,
-    "dashboard.enabled": "true",
-}
 LAST: Final = ("test_idle", "test_chart")
 """Modules that want everything else over: one watches silence, one removes the operator."""
 
@@ -50,16 +46,7 @@ def installed(cluster: KubeClient) -> None:
     """
     if os.environ.get("TIDEGATE_E2E_INSTALLED") == "1":
         return
-    progress = Progress()
-    with lifecycle.exclusive(SETTINGS, progress):
-        changed = node_images.bring_in(SETTINGS, [images.OPERATOR, images.FETCH], progress)
-        before = {pod["metadata"]["name"] for pod in operator_pods(cluster)}
-        addons.install_chart(SETTINGS, progress, values=CHART_VALUES)
-        if images.OPERATOR in changed:
-            # The same name with another content: the Deployment sees no reason to restart.
-            for name in before & {pod["metadata"]["name"] for pod in operator_pods(cluster)}:
-                cluster.delete("v1", "Pod", name, addons.OPERATOR_NAMESPACE)
-            addons.await_rollout(cluster, "tidegate-operator", addons.OPERATOR_NAMESPACE)
+    install(cluster, Progress())
 
 
 @pytest.fixture(scope="session")
