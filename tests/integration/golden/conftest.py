@@ -15,7 +15,8 @@ from tests.unit.runtime.fakes import FakeServer
 from tidegate.actions import ShortLoad, Verify
 from tidegate.observed import GoldenResult
 from tidegate.runtime.cache import Key
-from tidegate.runtime.golden import CONFIG_MAP, GoldenRunner, PodClient
+from tidegate.runtime.golden import CONFIG_MAP, GoldenRunner
+from tidegate.runtime.golden_client import PodClient
 
 MODELS = Path(__file__).parent / "models"
 

@@ -15,15 +15,8 @@ from tests.unit.runtime.fakes import Clock, FakeServer
 from tidegate.actions import ShortLoad, Verify
 from tidegate.observed import GoldenResult
 from tidegate.runtime.cache import Key
-from tidegate.runtime.golden import (
-    CONFIG_MAP,
-    LENGTH_HEADER,
-    OF_ONE_AT_ONCE,
-    GoldenRunner,
-    PodClient,
-    Verification,
-    base_url,
-)
+from tidegate.runtime.golden import CONFIG_MAP, OF_ONE_AT_ONCE, GoldenRunner, Verification
+from tidegate.runtime.golden_client import LENGTH_HEADER, PodClient, base_url
 from tidegate.runtime.kube import ForbiddenError, UnreachableError
 
 KEY = Key("ns", "m")
