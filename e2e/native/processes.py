@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from e2e.native import parts
-from tidegate.resources.sidecar import Ports, envoy_args, envoy_config, render
+from tidegate.resources.envoy import envoy_args, envoy_config, render
+from tidegate.resources.sidecar import Ports
 from tidegate.resources.triton import triton_args
 
 START_TIMEOUT_S = 120

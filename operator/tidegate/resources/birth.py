@@ -5,7 +5,7 @@ from typing import Any
 
 from tidegate.api.spec import Spec
 from tidegate.api.units import duration_ms
-from tidegate.resources import sidecar
+from tidegate.resources import envoy
 from tidegate.resources.gpu import claim_template_spec
 from tidegate.resources.meta import labels, selector
 from tidegate.resources.pod import ENVOY_FILE, QUEUE_LABEL, Parts, pod_template, source_folder
@@ -51,8 +51,8 @@ def _config_map(spec: Spec, parts: Parts) -> dict[str, Any]:
     }
     if parts.sidecar:
         latency, overload = spec.slo.latency, spec.traffic.overload
-        data[ENVOY_FILE] = sidecar.render(
-            sidecar.envoy_config(
+        data[ENVOY_FILE] = envoy.render(
+            envoy.envoy_config(
                 latency_target_ms=None if latency is None else duration_ms(latency.target),
                 max_pending=None if overload is None else overload.max_pending,
                 reserved=None if overload is None else overload.reserved,

@@ -12,7 +12,7 @@ from tidegate.api.names import SERVING_LABEL
 from tidegate.api.spec import Model, Runtime, Sidecar, Toleration
 from tidegate.api.units import canonical_quantity
 from tidegate.platform import Platform, Profile
-from tidegate.resources import drain, sidecar, triton
+from tidegate.resources import drain, envoy, sidecar, triton
 from tidegate.resources.gpu import gpu_request
 from tidegate.resources.meta import labels, selector
 from tidegate.resources.triton_config import uses_response_cache
@@ -263,7 +263,7 @@ def _envoy(parts: Parts) -> dict[str, Any]:
         "imagePullPolicy": "IfNotPresent",
         "restartPolicy": "Always",
         "command": ["envoy"],
-        "args": sidecar.envoy_args(),
+        "args": envoy.envoy_args(),
         "ports": [
             {"name": "serving", "containerPort": sidecar.SERVING_PORT, "protocol": "TCP"},
             {"name": "mirror", "containerPort": sidecar.MIRROR_PORT, "protocol": "TCP"},

@@ -18,7 +18,8 @@ from tidegate.resources.drain import (
     sidecar_startup_probe,
     startup_probe,
 )
-from tidegate.resources.sidecar import DRAIN_IDLE_S, GOAWAY_GRACE_S, envoy_config
+from tidegate.resources.envoy import envoy_config
+from tidegate.resources.sidecar import DRAIN_IDLE_S, GOAWAY_GRACE_S
 
 
 def test_the_grace_period_covers_all_that_happens_in_it() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tidegate.resources.envoy import envoy_args, envoy_config, render
 from tidegate.resources.sidecar import (
     CONFIG_PATH,
     LATENCY_EDGES_MS,
@@ -17,10 +18,7 @@ from tidegate.resources.sidecar import (
     bucket_le,
     cluster_name,
     edge_ms,
-    envoy_args,
-    envoy_config,
     latency_edges_ms,
-    render,
 )
 
 
