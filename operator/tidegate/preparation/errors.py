@@ -1,5 +1,10 @@
 """What stops a preparation, in one sentence for the person who started it."""
 
+from typing import Final
+
+INSTALL: Final = "in a copy of Tidegate's repository: pip install '.[cli,preparation]'"
+"""How to get what is not installed."""
+
 
 class PreparationError(RuntimeError):
     """Something is wrong with what was given, or with this machine; says what and the way round."""

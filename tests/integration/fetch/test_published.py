@@ -9,6 +9,7 @@ from tests.integration.fetch.seaweed import ACCESS, SECRET, Seaweed
 from tidegate.cli import starting
 from tidegate.preparation.candidate import Candidate, TensorSpec
 from tidegate.preparation.publish import s3 as store
+from tidegate.preparation.publish.opening import opened
 from tidegate.preparation.publish.target import StoreError, below, files_in
 from tidegate.preparation.tuning.grid import Setting
 from tidegate.preparation.tuning.repository import Backend, write
@@ -57,6 +58,28 @@ def test_sent_once_and_verified(
     assert message["digest"] == f"sha256:{sha256}"
     assert message["layout"] == "repository"
     assert pod.config().max_batch_size == 8
+
+
+def test_the_report_lies_beside_the_model(
+    pod: Pod, s3: Seaweed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    write(tmp_path / "model", CANDIDATE, "m", Setting(4, 1, 0.0, 1), Backend.PYTHON)
+    sha256 = starting.look(tmp_path / "model", "m").sha256
+    target = opened("s3://models/team/m", s3.endpoint, lambda text: None)
+    sent = target.send(files_in(tmp_path / "model"), sha256)
+    assert sent.uri == f"s3://models/team/m/{sha256[:16]}"
+    report = tmp_path / "report.json"
+    for text in ("first", "again"):
+        report.write_text(text)
+        target.file({"report.json": report})
+    assert target.announce() == "", "nothing that could be followed"
+    key = f"team/m/{sha256[:16]}-report/report.json"
+    found = s3.client().get_object(Bucket="models", Key=key)["Body"].read()
+    assert found == b"again"
+    pod.mount("credentials", KEYS)
+    assert pod.fetch(sent.uri, endpoint=sent.endpoint, sha256=sha256).ok()
 
 
 def test_a_store_that_refuses(s3: Seaweed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

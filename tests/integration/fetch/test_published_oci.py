@@ -21,12 +21,11 @@ from tidegate.preparation.publish.target import StoreError, files_in
 
 pytestmark = pytest.mark.integration
 
+SHA256 = digest_of(PYTHON_MODEL).removeprefix("sha256:")
+
 
 class CutOff(Exception):
     """The line is dead."""
-
-
-SHA256 = digest_of(PYTHON_MODEL).removeprefix("sha256:")
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +167,31 @@ def test_a_registry_that_is_none(model: dict[str, Path], web: WebServer) -> None
     assert "\n" not in str(raised.value)
     with pytest.raises(StoreError, match="refuses: 40"):
         oci.Registry("oci://r.example/m", web.url, lambda text: None).send(model, SHA256)
+
+
+def test_blobs_that_lie_elsewhere_are_not_sent_again(
+    model: dict[str, Path], web: WebServer
+) -> None:
+    """A registry may send a HEAD on to its store, whose address is good for a GET only."""
+    seen: list[str] = []
+
+    async def anything(request: aioweb.Request) -> aioweb.StreamResponse:
+        seen.append(request.method)
+        if request.method == "HEAD":
+            return aioweb.Response(status=307, headers={"Location": "http://127.0.0.1:9/signed"})
+        return aioweb.Response(status=201)
+
+    blobs = [sha256(path.read_bytes()) for path in model.values()] + [sha256(b"{}")]
+    for blob in blobs:
+        web.routes[f"/v2/m/blobs/sha256:{blob}"] = anything
+    web.routes[f"/v2/m/manifests/{SHA256[:16]}"] = anything
+    target = oci.Registry("oci://r.example/m", web.url, lambda text: None)
+    assert target.send(model, SHA256).sent == 0
+    assert seen == ["HEAD"] * len(blobs) + ["PUT"]
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def test_a_registry_whose_disc_is_full(

@@ -1,5 +1,6 @@
 """What is handed to the operator: model files, manifest, golden requests, a report.
 
-`manifest`, `golden` and `report` make documents; `folder` and `s3` put them where they belong, so
-that nothing is published half.
+`manifest`, `golden` and `report` make documents; `folder` puts them in their place, and `s3`, `oci`
+and `mlflow` send them, by the steps of `target`, so that nothing is published half; `signing` signs
+the files, and `publishing` puts all of it in order.
 """

@@ -30,7 +30,7 @@ from tidegate.preparation.publish.target import (
     Tell,
     parsed,
 )
-from tidegate.preparation.publish.web import Web
+from tidegate.preparation.publish.web import Web, said
 
 MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 EMPTY: Final = "application/vnd.oci.empty.v1+json"
@@ -40,7 +40,9 @@ REPORT: Final = "application/vnd.tidegate.report.v1"
 TITLE: Final = "org.opencontainers.image.title"
 DIGEST: Final = "dev.tidegate.sha256"
 """Annotation: digest of the tree."""
-ANSWERS: Final = frozenset({200, 201, 202, 204, 404, 401})
+THERE: Final = frozenset({200, 301, 302, 303, 307, 308})
+"""Of a blob: here, or with a store that would not take a HEAD by the address it gives."""
+ANSWERS: Final = THERE | {201, 202, 204, 404, 401}
 
 
 class Registry:
@@ -110,7 +112,7 @@ class Registry:
 
     def _blob(self, digest: str, body: bytes | Path, name: str) -> bool:
         """Send a blob; False: it is there."""
-        if self._ask("HEAD", f"{self._base}/blobs/{digest}").status_code == 200:
+        if self._ask("HEAD", f"{self._base}/blobs/{digest}").status_code in THERE:
             return False
         if name:
             self._tell(f"sending {name}")
@@ -127,8 +129,6 @@ class Registry:
     def _checked(self, method: str, url: str, **request: Any) -> Any:
         answer = self._ask(method, url, **request)
         if answer.status_code not in (201, 202):
-            from tidegate.preparation.publish.web import said
-
             raise StoreError(f"{self._shown} refuses: {said(answer)}")
         return answer
 

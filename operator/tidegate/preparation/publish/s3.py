@@ -10,6 +10,7 @@ import os
 from typing import Any, Final
 
 from tidegate.fetch.digest import file_sha256
+from tidegate.preparation.errors import INSTALL
 from tidegate.preparation.publish.target import (
     REPORT_SUFFIX,
     Files,
@@ -83,7 +84,7 @@ async def _upload(files: Files, uri: str, endpoint: str, tell: Tell) -> int:
     try:
         import s3fs
     except ModuleNotFoundError:
-        raise StoreError("s3fs is not installed: pip install '.[cli,preparation]'") from None
+        raise StoreError(f"s3fs is not installed: {INSTALL}") from None
     fs: Any = s3fs.S3FileSystem(
         asynchronous=True,
         skip_instance_cache=True,

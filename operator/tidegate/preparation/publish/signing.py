@@ -11,12 +11,11 @@ from typing import Any, Final
 
 from tidegate.fetch.digest import file_sha256, tree_digest
 from tidegate.fetch.signature import NAME, verify
-from tidegate.preparation.errors import PreparationError, one_line
+from tidegate.preparation.errors import INSTALL, PreparationError, one_line
 from tidegate.preparation.publish.target import files_in
 from tidegate.preparation.writing import writable
 
 PASSWORD: Final = "TIDEGATE_SIGN_PASSWORD"
-EXTRA: Final = "in a copy of Tidegate's repository: pip install '.[cli,preparation]'"
 
 
 class SigningError(PreparationError):
@@ -42,7 +41,7 @@ def check(key: Path) -> str:
         )
         return public.decode()
     except ModuleNotFoundError as error:
-        raise SigningError(f"{error.name} is not installed: {EXTRA}") from None
+        raise SigningError(f"{error.name} is not installed: {INSTALL}") from None
     except OSError as error:
         raise SigningError(f"{key} cannot be read: {error.strerror}") from error
     except (ValueError, TypeError, AttributeError) as error:

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
-from tidegate.preparation.errors import one_line
+from tidegate.preparation.errors import INSTALL, one_line
 from tidegate.preparation.publish.target import StoreError
 
 CONNECT_S: Final = 15
 READ_S: Final = 300
 """A registry that checks a large file's digest answers late."""
 BLOCK: Final = 1 << 20
-EXTRA: Final = "in a copy of Tidegate's repository: pip install '.[cli,preparation]'"
 
 
 class Web:
@@ -27,7 +26,7 @@ class Web:
         try:
             import requests
         except ModuleNotFoundError:
-            raise StoreError(f"requests is not installed: {EXTRA}") from None
+            raise StoreError(f"requests is not installed: {INSTALL}") from None
         self._shown = shown
         self._session = requests.Session()
         # Else requests puts a login of ~/.netrc in place of the one that it is given.
@@ -89,7 +88,7 @@ class Web:
             data=body,
             json=json,
             timeout=(CONNECT_S, READ_S),
-            allow_redirects=method in ("GET", "HEAD"),
+            allow_redirects=method == "GET",
         )
 
     def digest(self, url: str, headers: Mapping[str, str]) -> str:
