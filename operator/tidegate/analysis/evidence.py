@@ -137,6 +137,7 @@ class Evidence:
         "_proofs",
         "_stable",
         "_stretches",
+        "_suspected",
         "_tempering",
         "_typical",
         "_values",
@@ -169,7 +170,9 @@ class Evidence:
         # Failures; client errors; answers beyond the target; answers beyond a typical bound.
         self._dispersions = (Dispersion(), Dispersion(), Dispersion(), Dispersion())
         self._typical = -1
+        # What divides evidence for the canary, and what divides evidence against it.
         self._tempering = [1.0, 1.0, 1.0]
+        self._suspected = [1.0, 1.0, 1.0]
         self._fixed = [False, False, False]
         self._values = [0.0] * len(_TESTS)
         self._peaks = [0.0] * len(_TESTS)
@@ -208,10 +211,11 @@ class Evidence:
 
         From the canary's first request on an exponent may only rise, and only until stable has
         shown enough. To rise is safe at any time: it makes every e-value above 1 smaller, also the
-        proof for promotion.
+        proof for promotion. What is only suspected counts in the canary's favour alone: it is not
+        taken back for what may be one client's failures, and goes on as before.
         """
         started = bool(canary or self._canary)
-        before = tuple(self._tempering)
+        before, suspected = tuple(self._tempering), tuple(self._suspected)
         counts = (
             (stable.failed, stable.requests),
             (stable.blamed, stable.blamed_of),
@@ -226,19 +230,21 @@ class Evidence:
                 dispersions.append(self._dispersions[3])
                 changed = self._add_typical(stable) or changed
             if changed:
-                exponent = max(dispersion.exponent() for dispersion in dispersions)
-                self._tempering[i] = max(self._tempering[i], exponent) if started else exponent
+                exponent = max(each.exponent() for each in dispersions)
+                doubtful = max(each.suspected() for each in dispersions)
+                if started:
+                    exponent = max(self._tempering[i], exponent)
+                    doubtful = max(self._suspected[i], doubtful)
+                self._tempering[i], self._suspected[i] = exponent, doubtful
             self._fixed[i] = started and all(dispersion.settled for dispersion in dispersions)
-        if before == tuple(self._tempering):
-            return False
-        if started:
-            failures, client, slowness = zip(before, self._tempering, strict=True)
+        if suspected != tuple(self._suspected) and started:
+            failures, client, slowness = zip(suspected, self._suspected, strict=True)
             self._against.temper(*failures)
             self._later[0].temper(*failures)
             self._later[1].temper(*slowness)
             self._latency.temper(*slowness)
             self._client.temper(*client)
-        return True
+        return before != tuple(self._tempering) or suspected != tuple(self._suspected)
 
     def _add_typical(self, stable: _Sum) -> bool:
         """Learn from a latency bound, too, which a quarter of stable's answers is beyond.
@@ -264,7 +270,7 @@ class Evidence:
                 self._later[test == _LATENCY].weigh(
                     share_factors(count, requests, limit),
                     requests,
-                    self._tempering[_EXPONENT_OF[test]],
+                    self._suspected[_EXPONENT_OF[test]],
                 )
                 self._stretches[test].add(count, requests, limit)
 
@@ -276,7 +282,7 @@ class Evidence:
         ours, theirs = (canary.failed, canary.requests), (stable.failed, stable.requests)
         factors = [0.0] * len(ERROR_RATIOS)
         add_superiority(factors, ERROR_RATIOS, guess, ours, theirs)
-        self._against.weigh(factors, canary.requests, self._tempering[_FAILURES])
+        self._against.weigh(factors, canary.requests, self._suspected[_FAILURES])
         self._stretches[_AGAINST].add(*ours, guess)
         margin = objective.margin * objective.max_error_rate
         if margin > 0.0:
@@ -285,7 +291,7 @@ class Evidence:
         ours, theirs = (canary.blamed, canary.blamed_of), (stable.blamed, stable.blamed_of)
         factors = [0.0] * len(ERROR_RATIOS)
         add_superiority(factors, ERROR_RATIOS, guess, ours, theirs)
-        self._client.weigh(factors, canary.blamed_of, self._tempering[_CLIENTS])
+        self._client.weigh(factors, canary.blamed_of, self._suspected[_CLIENTS])
         self._stretches[_CLIENT].add(*ours, guess)
         margin = objective.margin * objective.slow_share
         if objective.latency_target_ms is not None and margin > 0.0:
@@ -299,7 +305,7 @@ class Evidence:
         self._latency.weigh(
             (canary.slower, canary.timed),
             (stable.slower, stable.timed),
-            self._tempering[_SLOWNESS],
+            self._suspected[_SLOWNESS],
         )
 
     def _match(self, canary: _Sum, stable: _Sum) -> None:
@@ -320,22 +326,27 @@ class Evidence:
     def _look(self) -> None:
         """Each test's evidence now, its highest so far, and whether the canary is to blame."""
         objective, canary = self._objective, self._canary
-        failures, _, slowness = self._tempering
         values, peaks = self._values, self._peaks
         values[_AGAINST] = self._against.log_evidence()
         values[_CLIENT] = self._client.log_evidence()
         values[_SLOWER] = self._latency.log_evidence()
         for test in (_AGAINST, _CLIENT, _SLOWER):
             peaks[test] = max(peaks[test], values[test])
-        whole, self._proofs[0] = bound.log_evidence(
-            canary.failed / failures, canary.requests / failures, objective.max_error_rate
-        )
+        whole = self._against_limit(_ERRORS, canary.failed, canary.requests)
         self._blame(_ERRORS, whole, _AGAINST)
         if objective.latency_target_ms is not None:
-            whole, self._proofs[1] = bound.log_evidence(
-                canary.slow / slowness, canary.timed / slowness, objective.slow_share
-            )
+            whole = self._against_limit(_LATENCY, canary.slow, canary.timed)
             self._blame(_LATENCY, whole, _SLOWER)
+
+    def _against_limit(self, test: int, count: float, requests: float) -> float:
+        """Keep the proof that the canary keeps a limit; returns the evidence that it does not."""
+        limit, kind = self._limit(test), _EXPONENT_OF[test]
+        proving, accusing = self._tempering[kind], self._suspected[kind]
+        broken, kept = bound.log_evidence(count / proving, requests / proving, limit)
+        self._proofs[int(test == _LATENCY)] = kept
+        if accusing != proving:
+            broken, _ = bound.log_evidence(count / accusing, requests / accusing, limit)
+        return broken
 
     def _blame(self, test: int, log_whole: float, against: int) -> None:
         """Evidence that a limit is broken, since when, and whether by the canary alone.
@@ -568,7 +579,7 @@ class Evidence:
         numbers += self._waiting.slower
         for baseline in self._baselines:
             numbers += [baseline.failed, baseline.requests]
-        numbers += self._tempering + [float(fixed) for fixed in self._fixed]
+        numbers += self._tempering + self._suspected + [float(fixed) for fixed in self._fixed]
         numbers += self._values + self._peaks + self._proofs
         numbers += [float(blame) for blame in self._blames]
         numbers += self._no_worse + self._no_slower
@@ -629,9 +640,9 @@ class Evidence:
         self._waiting.slower = take_counts(int(slower))
         for baseline in self._baselines:
             baseline.failed, baseline.requests = take_counts(2)
-        self._tempering = take(3)
+        self._tempering, self._suspected = take(3), take(3)
         self._fixed = [bool(value) for value in take(3)]
-        if min(self._tempering) < 1.0:
+        if min(self._tempering + self._suspected) < 1.0:
             raise ValueError("not a state")
         self._values, self._peaks, self._proofs = take(5), take(5), take(2)
         self._blames = [bool(value) for value in take(2)]

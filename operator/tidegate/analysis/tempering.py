@@ -14,13 +14,20 @@ cluster may be spread over seconds."""
 _FLOATS: Final = 10
 """Numbers kept of each level."""
 SIZE: Final = _LEVELS * _FLOATS + 2
-LARGEST: Final = 100.0
+LARGEST: Final = 20.0
 """No exponent is larger: beyond it stable shows an incident, not its clients' ways."""
 _ENOUGH_FAILURES: Final = 100.0
-_ENOUGH_BLOCKS: Final = (100.0, 1_000.0)
+_ENOUGH_BLOCKS: Final = (300.0, 1_000.0)
 """Stable is known after the first number with so many failures, after the second in any case."""
+FROM_FEW: Final = 10.0
+"""No suspicion is larger: it may rest on an incident of stable's, after which a bad canary must not
+be given a hundred times as many failures."""
 _SURE: Final = 4.0
 """Standard deviations by which the dispersion has to exceed that of independent requests."""
+_SURE_OF_MANY: Final = 2.6
+_SURE_OF_FEW: Final = 3.8
+"""The same where nothing is left out: the first and, divided by the root of the number of pairs,
+the second."""
 
 
 class Dispersion:
@@ -94,3 +101,23 @@ class Dispersion:
             if expected > 0.5 and squares - expected > _SURE * spread:
                 result = max(result, squares / expected)
         return min(result, LARGEST)
+
+    def suspected(self) -> float:
+        """The same, nothing left out: what may be, before much is known; at least `exponent`.
+
+        The first cluster that stable shows is all the warning there is before a canary has one.
+        """
+        result = 1.0
+        values = self.values
+        for level in range(_LEVELS):
+            at = level * _FLOATS
+            squares, expected = values[at + 3], values[at + 4]
+            if expected <= 0.5:
+                continue
+            # Of n pairs alike the spread is sqrt(2 / n) of what is expected. The fewer there are,
+            # the longer is the tail of what independent requests give (of chi-squared, here).
+            spread = sqrt(max(values[at + 5], 0.0))
+            sure = _SURE_OF_MANY + _SURE_OF_FEW * spread / (expected * sqrt(2.0))
+            if squares - expected > sure * spread:
+                result = max(result, squares / expected)
+        return max(min(result, FROM_FEW), self.exponent())

@@ -266,15 +266,18 @@ def test_an_incident_of_both_after_a_long_time_is_no_ones_fault(requests: int) -
         evidence.observe(each)
         assert evidence.judge().bad is None
     turned = block(tally(requests, requests // 5), tally(stable))
-    for _ in range(10):
+    seconds = 0
+    while evidence.judge().bad is None:
         evidence.observe(turned)
-    assert evidence.judge().bad is not None
+        seconds += 1
+    # Stable fails in bursts, so one of the canary's says less.
+    assert 2 < seconds <= 60
 
 
 def test_a_canary_still_failing_when_stable_has_recovered_is_bad() -> None:
     incident = [block(tally(2, 2), tally(38, 38))] * 5
     broken = block(tally(2, 2), tally(38))
-    for recovered in range(1, 15):
+    for recovered in range(1, 40):
         judgement = judged(OBJECTIVE, *incident, *[broken] * recovered)
         if judgement.bad:
             break

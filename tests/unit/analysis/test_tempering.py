@@ -3,7 +3,7 @@ import random
 import pytest
 
 from tests.unit.analysis.simulation import binomial
-from tidegate.analysis.tempering import Dispersion
+from tidegate.analysis.tempering import FROM_FEW, Dispersion
 
 
 def clustered(
@@ -33,6 +33,17 @@ def test_independent_requests_count_in_full(share: float, requests: int) -> None
         assert found.exponent() <= 1.2
 
 
+@pytest.mark.parametrize("share", [0.0, 0.0005, 0.009, 0.05, 1.0])
+@pytest.mark.parametrize("requests", [2, 45, 200])
+def test_independent_requests_are_seldom_suspected(share: float, requests: int) -> None:
+    found = sorted(
+        clustered(seed, size=1, share=share, blocks=200, clusters=requests).suspected()
+        for seed in range(5)
+    )
+    assert found[3] == 1.0
+    assert found[4] <= 5.0
+
+
 # A cluster that takes 12 of the 32 blocks of the longest level is often cut in two.
 @pytest.mark.parametrize(("spread", "least"), [(1, 0.7), (4, 0.6), (12, 0.4)])
 @pytest.mark.parametrize("share", [0.02, 0.2, 0.7])
@@ -45,6 +56,21 @@ def test_the_size_of_clusters_is_found(share: float, spread: int, least: float) 
     assert found[-1] <= 30.0
 
 
+@pytest.mark.parametrize(("share", "clusters"), [(0.005, 5), (0.005, 50), (0.02, 10)])
+def test_clusters_are_suspected_before_they_are_known(share: float, clusters: int) -> None:
+    """Ten requests a client over ten blocks: what five minutes of stable show, and two."""
+    for blocks, least in ((310, 5.0), (130, 3.0)):
+        dispersions = [
+            clustered(s, size=10, share=share, blocks=blocks, clusters=clusters, spread=10)
+            for s in range(9)
+        ]
+        suspected = sorted(each.suspected() for each in dispersions)
+        assert least <= suspected[4]
+        assert suspected[-1] <= FROM_FEW
+        if blocks == 130:
+            assert sorted(each.exponent() for each in dispersions)[4] == 1.0
+
+
 @pytest.mark.parametrize("failing", [0.3, 1.0])
 @pytest.mark.parametrize("length", [1, 7, 40])
 def test_one_incident_is_no_dispersion(failing: float, length: int) -> None:
@@ -53,6 +79,7 @@ def test_one_incident_is_no_dispersion(failing: float, length: int) -> None:
         share = failing if 100 < block <= 100 + length else 0.002
         dispersion.add(binomial(source, 45, share), 45)
     assert dispersion.exponent() <= 1.5
+    assert dispersion.suspected() <= FROM_FEW
 
 
 def test_a_rate_that_drifts_is_no_dispersion() -> None:
@@ -69,6 +96,7 @@ def test_little_known_means_no_tempering() -> None:
     for failed in (0, 0, 10, 0, 0, 0):
         dispersion.add(failed, 50)
     assert dispersion.exponent() == 1.0
+    assert dispersion.suspected() == FROM_FEW
 
 
 def test_blocks_without_requests_are_harmless() -> None:
@@ -76,4 +104,4 @@ def test_blocks_without_requests_are_harmless() -> None:
     for _ in range(100):
         dispersion.add(0, 0)
         dispersion.add(5, 5)
-    assert dispersion.exponent() == 1.0
+    assert dispersion.suspected() == 1.0
