@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import aiohttp
 import structlog
+from multidict import CIMultiDict
 
 from tidegate.api.names import GROUP
 from tidegate.runtime.telemetry import Metrics
@@ -46,6 +47,7 @@ class EventSink:
     Args:
         url: where.
         metrics: counts.
+        headers: sent with each.
         timeout_s: of one try.
         pause_s: before the second try.
     """
@@ -54,12 +56,15 @@ class EventSink:
         self,
         url: str,
         metrics: Metrics,
+        headers: Mapping[str, str] | None = None,
         *,
         timeout_s: float = TIMEOUT_S,
         pause_s: float = PAUSE_S,
     ) -> None:
         self._url = url
         self._metrics = metrics
+        self._headers = CIMultiDict(headers or {})
+        self._headers["Content-Type"] = CONTENT_TYPE
         self._timeout_s = timeout_s
         self._pause_s = pause_s
         self._waiting: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue(WAITING)
@@ -99,7 +104,7 @@ class EventSink:
                 async with session.post(
                     self._url,
                     data=body,
-                    headers={"Content-Type": CONTENT_TYPE},
+                    headers=self._headers,
                     allow_redirects=False,
                 ) as response:
                     if response.status < 300:

@@ -110,7 +110,7 @@ class Operator:
         other = Scrapes(Prometheus(url)) if url else None
         self.load = LoadReader(self.queue, other=other, reads=reads)
         sink = settings.event_sink_url
-        self.sink = EventSink(sink, self.metrics) if sink else None
+        self.sink = EventSink(sink, self.metrics, settings.event_sink_headers) if sink else None
         self.auditor = Auditor(
             self.metrics,
             settings.identity,

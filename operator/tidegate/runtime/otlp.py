@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import aiohttp
 import structlog
+from multidict import CIMultiDict
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
@@ -101,7 +102,8 @@ class Sender:
     ) -> None:
         self._url = endpoint.rstrip("/") + PATH
         self._count = metrics.trace_spans
-        self._headers = {**headers, "Content-Type": CONTENT_TYPE}
+        self._headers = CIMultiDict(headers)
+        self._headers["Content-Type"] = CONTENT_TYPE
         self._room = room
         self._gather_s = gather_s
         self._timeout_s = timeout_s

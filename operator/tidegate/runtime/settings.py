@@ -47,6 +47,7 @@ class Settings:
         shutdown_grace_s: time for reconciles in flight at SIGTERM.
         prometheus_url: where the counters of pods are that cannot be read; empty: nowhere.
         event_sink_url: where audit records are posted as CloudEvents; empty: nowhere.
+        event_sink_headers: sent with them.
         tracing_endpoint: the collector that traces are sent to by OTLP over HTTP; empty: none.
         tracing_headers: sent with them.
         tracing_idle_ratio: share of the traces in which nothing happened that is kept, 0 to 1.
@@ -70,6 +71,7 @@ class Settings:
     shutdown_grace_s: float = 5.0
     prometheus_url: str = ""
     event_sink_url: str = ""
+    event_sink_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     tracing_endpoint: str = ""
     tracing_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     tracing_idle_ratio: float = 0.0
@@ -125,6 +127,7 @@ class Settings:
             sweep_period_s=_number(environ, "TIDEGATE_SWEEP_PERIOD_SECONDS", cls.sweep_period_s),
             prometheus_url=_url(environ, "TIDEGATE_PROMETHEUS_URL"),
             event_sink_url=_url(environ, "TIDEGATE_EVENT_SINK_URL"),
+            event_sink_headers=_headers(environ, "TIDEGATE_EVENT_SINK_HEADERS"),
             tracing_endpoint=_url(environ, "TIDEGATE_TRACING_ENDPOINT"),
             tracing_headers=_headers(environ, "TIDEGATE_TRACING_HEADERS"),
             tracing_idle_ratio=_number(

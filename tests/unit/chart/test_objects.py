@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from helm.chart import is_hook, objects
 from tests.unit.chart.test_values import EVERYTHING, only
 from tidegate.api.names import MANAGED_BY, MANAGED_BY_LABEL
@@ -93,11 +95,13 @@ def test_by_default_nothing_is_traced_and_no_way_out_is_opened_for_it() -> None:
     assert len(only(objects(closed), "NetworkPolicy")["spec"]["egress"]) == 3
 
 
-def test_the_headers_of_traces_come_from_a_secret_by_reference() -> None:
+@pytest.mark.parametrize(
+    ("variable", "secret"),
+    [("TIDEGATE_TRACING_HEADERS", "collector"), ("TIDEGATE_EVENT_SINK_HEADERS", "broker")],
+)
+def test_headers_come_from_a_secret_by_reference(variable: str, secret: str) -> None:
     env = {e["name"]: e for e in pod(EVERYTHING)["spec"]["containers"][0]["env"]}
-    assert env["TIDEGATE_TRACING_HEADERS"]["valueFrom"] == {
-        "secretKeyRef": {"name": "collector", "key": "headers"}
-    }
+    assert env[variable]["valueFrom"] == {"secretKeyRef": {"name": secret, "key": "headers"}}
 
 
 def test_every_setting_of_the_pods_arrives() -> None:

@@ -82,7 +82,7 @@ EVERYTHING: dict[str, Any] = {
         },
     },
     "prometheus": {"url": "https://prometheus.example:9091/team"},
-    "events": {"sink": "http://broker.events:8081/default"},
+    "events": {"sink": "http://broker.events:8081/default", "headersSecretName": "broker"},
     "tracing": {
         "endpoint": "http://collector.monitoring:4319",
         "idleRatio": 0.05,
@@ -178,6 +178,8 @@ def test_the_operator_can_read_its_settings(values: dict[str, Any]) -> None:
     assert settings.log_level == values.get("log", {}).get("level", "info")
     assert settings.prometheus_url == values.get("prometheus", {}).get("url", "")
     assert settings.event_sink_url == values.get("events", {}).get("sink", "")
+    headers = "headersSecretName" in values.get("events", {})
+    assert bool(settings.event_sink_headers) == headers
     tracing = values.get("tracing", {})
     assert settings.tracing_endpoint == tracing.get("endpoint", "")
     assert settings.tracing_idle_ratio == tracing.get("idleRatio", 0)

@@ -29,6 +29,7 @@ class Server:
 
     statuses: list[int] = field(default_factory=list)
     got: list[Any] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
     asked: int = 0
     url: str = ""
 
@@ -37,6 +38,7 @@ class Server:
         if self.statuses:
             return web.Response(status=self.statuses.pop(0))
         assert request.headers["Content-Type"] == CONTENT_TYPE
+        self.headers = dict(request.headers)
         self.got.append(json.loads(await request.text()))
         return web.Response(status=202)
 
@@ -62,7 +64,8 @@ def count(metrics: Metrics, result: str) -> float:
 async def send(url: str, records: int = 1) -> Metrics:
     """Send so many, and wait until each was sent or given up."""
     metrics = Metrics()
-    sink = EventSink(url, metrics, timeout_s=2.0, pause_s=0.001)
+    headers = {"Authorization": "Bearer a", "content-type": "text/plain"}
+    sink = EventSink(url, metrics, headers, timeout_s=2.0, pause_s=0.001)
     task = asyncio.create_task(sink.run())
     for _ in range(records):
         sink.put(RECORD)
@@ -79,6 +82,7 @@ async def send(url: str, records: int = 1) -> Metrics:
 async def test_a_decision_is_a_cloud_event(server: Server) -> None:
     metrics = await send(server.url)
     assert count(metrics, "sent") == 1
+    assert server.headers["Authorization"] == "Bearer a"
     assert server.got == [
         {
             "specversion": "1.0",

@@ -20,6 +20,7 @@ def test_what_the_chart_sets() -> None:
             "TIDEGATE_HTTP_PORT": "9000",
             "TIDEGATE_PROMETHEUS_URL": "https://prometheus.example/team",
             "TIDEGATE_EVENT_SINK_URL": "http://broker.events/default",
+            "TIDEGATE_EVENT_SINK_HEADERS": "Authorization=Bearer%20b",
             "TIDEGATE_TRACING_ENDPOINT": "http://collector.monitoring:4318",
             "TIDEGATE_TRACING_HEADERS": "x-team=ml, Authorization=Bearer%20a,",
             "TIDEGATE_TRACING_IDLE_RATIO": "0.05",
@@ -32,6 +33,7 @@ def test_what_the_chart_sets() -> None:
     assert settings.log_level == "debug"
     assert settings.prometheus_url == "https://prometheus.example/team"
     assert settings.event_sink_url == "http://broker.events/default"
+    assert settings.event_sink_headers == {"Authorization": "Bearer b"}
     assert settings.tracing_endpoint == "http://collector.monitoring:4318"
     assert settings.tracing_headers == {"x-team": "ml", "Authorization": "Bearer a"}
     assert settings.tracing_idle_ratio == 0.05
