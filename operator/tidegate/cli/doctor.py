@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from tidegate import __version__
 from tidegate.api import names
+from tidegate.cli import scraping
 from tidegate.cli.client import ApiError, Client, deployment_path
 from tidegate.cli.trouble import Trouble
 from tidegate.view import facts, summary
@@ -200,7 +200,7 @@ def examine(client: Client, namespace: str, operator: str, now: datetime) -> lis
         ("admission", lambda: admission(_policies(look), _bindings(look))),
         ("GPUs", lambda: gpus(look.list("/api/v1/nodes") or [])),
         ("gateway", lambda: gateway(*_gateways(look))),
-        ("metrics", lambda: prometheus(look, deployment)),
+        ("metrics", lambda: prometheus(look, deployment, namespace)),
         ("models", lambda: models(look, namespace, now)),
     )
     found: list[Finding] = []
@@ -563,8 +563,8 @@ def gateway(
             yield Finding("gateway", GOOD, f"class {name} splits and mirrors")
 
 
-def prometheus(look: Look, deployment: Document | None) -> Iterable[Finding]:
-    """Whether the Prometheus that the operator asks answers."""
+def prometheus(look: Look, deployment: Document | None, namespace: str) -> Iterable[Finding]:
+    """Whether the Prometheus that the operator asks answers, and knows the pods that serve."""
     if deployment is None:
         yield Finding("metrics", UNKNOWN, "the operator cannot be seen")
         return
@@ -580,35 +580,48 @@ def prometheus(look: Look, deployment: Document | None) -> Iterable[Finding]:
     if not url:
         yield Finding("metrics", GOOD, "no Prometheus is asked: the operator reads the pods itself")
         return
-    parts = urlsplit(url)
-    service, _, space = (parts.hostname or "").partition(".")
-    space = space.partition(".")[0]
-    if not space:
+    found = scraping.service(url)
+    if found is None:
         yield Finding("metrics", UNKNOWN, f"{url} is no Service of this cluster")
         return
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    path = (
-        f"/api/v1/namespaces/{space}/services/{parts.scheme}:{service}:{port}/proxy"
-        f"{parts.path.rstrip('/')}/-/ready"
-    )
-    status, _, raw = look.client.raw("GET", path)
-    if status == 200:
-        yield Finding("metrics", GOOD, f"{url} is ready")
-    elif status == 403:
+    space, path = found
+    status, _, raw = look.client.raw("GET", path, params={"query": scraping.QUERY})
+    if status == 403:
         yield Finding(
             "metrics",
             UNKNOWN,
             f"you may not get services/proxy in {space}, to ask {url}",
             "ask for that right",
         )
-    else:
-        said = " ".join(raw[:120].decode("utf-8", "replace").split())
+        return
+    if refused := scraping.refused(status, raw):
+        yield Finding(
+            "metrics",
+            WARNING,
+            f"{url} is not to be reached through the API server: {refused}",
+            "is there a pod behind it? else the operator may still reach it, and doctor does not",
+        )
+        return
+    try:
+        if status != 200:
+            raise ValueError(f"HTTP {status}: {scraping.words(raw)}")
+        known = scraping.scraped(raw)
+    except ValueError as error:
         yield Finding(
             "metrics",
             FAILED,
-            f"{url} does not answer (HTTP {status}: {said})",
+            f"{url} does not answer ({error})",
             "correct the chart's prometheus.url, or leave it empty",
         )
+        return
+    try:
+        wanted = scraping.serving(look.list(deployment_path(None)) or ())
+    except Denied:
+        wanted = scraping.serving(look.list(deployment_path(namespace)) or ())
+    if lacking := scraping.lacking(wanted, known):
+        yield Finding("metrics", WARNING, f"{url} answers, and knows {lacking}", scraping.MEND)
+    else:
+        yield Finding("metrics", GOOD, f"{url} knows the pods of all {len(wanted)} that serve")
 
 
 def models(look: Look, namespace: str, now: datetime) -> Iterable[Finding]:
