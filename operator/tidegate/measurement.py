@@ -17,7 +17,7 @@ from typing import Final
 
 from tidegate.analysis.block import Block, Tally
 from tidegate.resources.sidecar import LATENCY_EDGES_MS, TrafficClass
-from tidegate.sidecar_page import NO_COUNTS, Reading
+from tidegate.sidecar_page import NO_COUNTS, Counts, Reading
 
 WARM_UP_REQUESTS: Final = 50
 """So many requests of each pod say nothing of its latency: caches and kernels are still cold."""
@@ -103,6 +103,7 @@ class _Sum:
         below: faster than the target (first) and each bound; None: this pod does not count so.
         shed: of all that failed, refused for overload.
         client_shed: of those, of class client.
+        client_gone: requests given up, as far as one page can tell, of class client.
     """
 
     arrivals: int = 0
@@ -116,6 +117,7 @@ class _Sum:
     below: tuple[int, ...] | None = ()
     shed: int = 0
     client_shed: int = 0
+    client_gone: int = 0
 
     @property
     def answered(self) -> int:
@@ -141,6 +143,8 @@ class _Pod:
             the answer that it is.
         given_up: requests given up that were told of.
         given_up_seen: as the last reading had it; told of when the next one confirms it.
+        gone: of those, of class client.
+        gone_seen: the same for them.
         history: when so many had started, oldest first; as far back as the target.
         in_flight: recent readings, as far back as a histogram may lag.
         overdue: requests that were told of as slow and have not been seen to end.
@@ -158,6 +162,8 @@ class _Pod:
     failed: int = 0
     given_up: int = 0
     given_up_seen: int = 0
+    gone: int = 0
+    gone_seen: int = 0
     history: deque[tuple[float, int]] = field(default_factory=deque)
     in_flight: deque[tuple[float, int]] = field(default_factory=deque)
     overdue: int = 0
@@ -279,6 +285,7 @@ class Ledger:
         pod = _Pod(reading.at_s, reading.uptime_s, now, now.started, now.arrivals, now.mirrored)
         pod.failed = max(0, now.failed - now.shed)
         pod.given_up = pod.given_up_seen = max(0, now.given_up)
+        pod.gone = pod.gone_seen = max(0, now.client_gone)
         return pod
 
     def _is_baseline(self, reading: Reading) -> bool:
@@ -307,6 +314,7 @@ class Ledger:
                 self._below(reading, client.faster),
                 client.shed,
                 client.shed,
+                _gone(client),
             )
         mirrored = reading.classes.get(TrafficClass.MIRRORED, NO_COUNTS)
         pairs = zip(client.faster, mirrored.faster, strict=False)
@@ -327,6 +335,7 @@ class Ledger:
             self._below(reading, faster),
             client.shed + mirrored.shed,
             client.shed,
+            _gone(client),
         )
 
     def _below(self, reading: Reading, faster: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -345,13 +354,19 @@ class Ledger:
         pod.failed += failed
         # A refusal says nothing of the model, nor that it lives.
         answered = now.succeeded - last.succeeded + now.client_errors - last.client_errors + failed
-        given_up = _confirmed(pod, now)
+        seen, pod.given_up_seen = pod.given_up_seen, now.given_up
+        given_up = _confirmed(seen, now.given_up, pod.given_up)
+        pod.given_up += given_up
+        seen, pod.gone_seen = pod.gone_seen, now.client_gone
+        gone = _confirmed(seen, now.client_gone, pod.gone)
+        pod.gone += gone
         into.requests += answered
         into.failed += failed
-        # Copies may be refused for being too many: nobody misses their answers.
+        # Copies may be refused for being too many, and a gateway drops those that are late: nobody
+        # misses their answers. Whether they are slow is counted as for any request.
         into.shed += now.client_shed - last.client_shed
         into.client_errors += now.client_errors - last.client_errors
-        into.given_up += given_up
+        into.given_up += gone
         into.arrivals += max(0, now.arrivals - pod.arrivals)
         into.mirrored += max(0, now.mirrored - pod.mirrored)
         pod.started = max(pod.started, now.started)
@@ -463,15 +478,17 @@ class _Adding:
         )
 
 
-def _confirmed(pod: _Pod, now: _Sum) -> int:
-    """Requests given up that two readings in a row agree on.
+def _gone(counts: Counts) -> int:
+    """Requests of a class that were given up, as far as one page can tell."""
+    return counts.started - counts.answered - counts.in_flight
+
+
+def _confirmed(seen: int, now: int, told: int) -> int:
+    """Requests given up that two readings in a row agree on, and that were not told of.
 
     The page has statuses before gauges: a request that ends in between looks given up, once.
     """
-    seen, pod.given_up_seen = pod.given_up_seen, now.given_up
-    more = max(0, min(seen, now.given_up) - pod.given_up)
-    pod.given_up += more
-    return more
+    return max(0, min(seen, now) - told)
 
 
 def _restarted(pod: _Pod, reading: Reading, now: _Sum) -> bool:

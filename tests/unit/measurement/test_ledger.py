@@ -338,6 +338,20 @@ def test_given_up_needs_two_readings() -> None:
     assert look(book, 6.0, pod).canary.given_up == 0
 
 
+def test_copies_that_the_gateway_drops_are_given_up_by_nobody() -> None:
+    """It ends late copies when their originals are answered; no client waits for them."""
+    book, pod = ledger(), Pod("c")
+    look(book, 1.0, pod)
+    pod.served(20, name="mirrored_http").served(20)
+    pod.of("mirrored_http").given_up = 3
+    pod.of("mirrored_grpc").given_up = 2
+    pod.of().given_up = 1
+    first = look(book, 2.0, pod).canary
+    second = look(book, 3.0, pod).canary
+    assert first.given_up + second.given_up == 1
+    assert first.requests == 40
+
+
 @pytest.mark.parametrize(
     ("answers", "hangs"), [(0, True), (1, False)], ids=["no answer", "an answer now and then"]
 )
