@@ -153,6 +153,7 @@ def test_a_rollback_is_one_trace(
     status = roll_out(place, content, 2, "Stalled")
 
     audit = [line for line in lines(folder) if line["event"] == "audit"]
+    assert all(len(found["trace_id"]) == 32 for found in audit)
     (line,) = [found for found in audit if found["decision"] == "RolledBack"]
     spans = wait_for(
         lambda: collector.trace(line["trace_id"]), "the rollback's trace", timeout_seconds=SECONDS
@@ -171,7 +172,7 @@ def test_a_rollback_is_one_trace(
     look, plan, route = (first[n] for n in ("look at pods", "plan", "apply HTTPRoute"))
     # What the plan knew was read before, and what it wanted was written after.
     assert look.start_ns < look.end_ns <= plan.start_ns < plan.end_ns <= route.start_ns
-    assert look.about["tidegate.pods"] == 4
+    assert 2 <= look.about["tidegate.pods"] <= 4, "of both revisions"
     assert route.about["url.path"].endswith(f"/namespaces/{NAMESPACE}/httproutes/{MODEL}")
     assert all(span.status == 0 for span in spans)
     # Each line about it leads to it.
