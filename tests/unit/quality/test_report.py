@@ -139,6 +139,12 @@ class TestSteady:
     ) -> None:
         assert verdict(report(deployment(), SHIFT, BINS, {"aaa": stable}, NOW)) == expected
 
+    def test_the_first_days_are_not_compared_with_themselves(self) -> None:
+        # The first day is too short for a reference, so the second belongs to it, too.
+        stable = days(d1=(250, 250), d0=(4000, 0))
+        found = report(deployment(), Policy(max_shift="1%"), BINS, {"aaa": stable}, NOW)
+        assert verdict(found) == ("Unknown", "NothingOnTrial")
+
     def test_a_year_without_any_drift_gives_no_alarm(self) -> None:
         random = Random(7)
         bins = {"score": bins_of([random.random() for _ in range(200)])}

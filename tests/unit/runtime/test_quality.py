@@ -304,9 +304,15 @@ async def test_the_right_is_asked_for_by_name_and_again_after_a_while(place: Pla
             "name": "m",
         }
     ]
+    # What one may is not what another may, nor elsewhere.
+    item = {"revision": "bbb", "right": 1, "labels": 1}
+    assert (await place.post("labels", item, token="reader"))[0] == 403
+    headers = {"Authorization": "Bearer pipeline"}
+    async with place.client.post(f"{ONE}2/labels", json={}, headers=headers) as got:
+        assert got.status == 404
+    assert [a["name"] for a in place.asked] == ["m", "m", "m2"]
     place.allowed["pipeline"] = False
     place.clock += REMEMBERED_S + 1.0
-    item = {"revision": "bbb", "right": 1, "labels": 1}
     assert (await place.post("labels", item))[0] == 403
 
 
