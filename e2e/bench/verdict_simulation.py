@@ -34,6 +34,8 @@ LEAST_SLOW: Final = 1e-5
 STEPS: Final = (0.01, 0.05, 0.25, 0.5)
 HOLD_S: Final = 30
 BAKE_S: Final = 600
+LATE_S: Final = 180
+"""So long after its promotion a version turns bad that is to turn bad late."""
 HORIZON_S: Final = 3600
 
 Counts = npt.NDArray[np.int64]
@@ -77,6 +79,8 @@ class Traffic:
         factor: by how much the canary is slower.
         burst: errors of both; None: none.
         cluster: requests with the same outcome that one connection carries, one a second.
+        late_errors: share of the canary's that fail from `LATE_S` after its promotion on; None: as
+            before.
     """
 
     rate: float
@@ -86,6 +90,7 @@ class Traffic:
     factor: float = 1.0
     burst: Burst | None = None
     cluster: int = 1
+    late_errors: float | None = None
 
     def at_least(self, factor: float) -> list[float]:
         """Shares of requests that take at least each of `EDGES_MS`, slower by `factor`."""
@@ -112,11 +117,13 @@ class World:
         traffic: what happens.
         random: where chance comes from.
         at_s: seconds since the canary got its first weight.
+        turns_s: when the canary turns bad; None: it does not, or not yet.
     """
 
     traffic: Traffic
     random: np.random.Generator
     at_s: int = 0
+    turns_s: int | None = None
     _burst_from: float = field(default=-1.0, repr=False)
     _open: dict[bool, Counts] = field(default_factory=dict, repr=False)
     _shares: dict[bool, list[float]] = field(default_factory=dict, repr=False)
@@ -175,6 +182,9 @@ class World:
         traffic = self.traffic
         arrivals = self.random.poisson(traffic.rate * share / traffic.cluster, seconds)
         errors = traffic.canary_errors if canary else traffic.stable_errors
+        late = self.turns_s is not None and self.at_s - seconds >= self.turns_s
+        if canary and late and traffic.late_errors is not None:
+            errors = traffic.late_errors
         failed = self.random.binomial(arrivals, np.maximum(errors, extra))
         places = self.random.multinomial(arrivals, self._shares[canary])
         # Row by row: at least each edge.
@@ -219,6 +229,8 @@ class Ended:
         test: which test took it back; None: none.
         held: the rollout stood still at some time because the canary was worse than stable, or
             stable failing.
+        turned_s: when it turned bad late; None: it did not.
+        failed_before: of `failed`, before that.
     """
 
     rolled_back: bool
@@ -228,6 +240,8 @@ class Ended:
     failed: int
     test: Test | None = None
     held: bool = False
+    turned_s: int | None = None
+    failed_before: int = 0
 
 
 _TARGET: Final = EDGES_MS.index(TARGET_MS)
@@ -314,26 +328,37 @@ def play(
             evidence.observe(block)
         world.at_s = 0
     weights = [*steps, 1.0]
-    index, since_s, held = 0, 0, False
+    index, since_s, held, before = 0, 0, False, 0
     ours = Sums()
+
+    def ended(*, rolled_back: bool, at_s: int, test: Test | None = None) -> Ended:
+        turned_s = world.turns_s if world.turns_s is not None and at_s > world.turns_s else None
+        promoted = index == len(steps)
+        counts = ours.requests, ours.failed
+        return Ended(rolled_back, promoted, at_s, *counts, test, held, turned_s, before)
+
     while world.at_s < horizon_s:
         baking = index == len(steps)
         began_s = world.at_s
         seconds, width = _stride(world.traffic.rate, began_s - since_s, baking)
+        if world.traffic.late_errors is not None:
+            width = 1
+            if baking and world.turns_s is None:
+                world.turns_s = since_s + LATE_S
+            if world.turns_s == began_s:
+                before = ours.failed
         canary, stable = world.take(seconds, weights[index], width)
         for passed, loud, block in blocks(canary, stable, merge):
             evidence.observe(block)
             ours.add(block.canary)
             if loud and evidence.fired and (bad := evidence.judge().bad) is not None:
-                at_s = began_s + passed * width
-                return Ended(True, baking, at_s, ours.requests, ours.failed, bad.test, held)
+                return ended(rolled_back=True, at_s=began_s + passed * width, test=bad.test)
         judged = evidence.judge()
         if judged.bad is not None:
-            test = judged.bad.test
-            return Ended(True, baking, world.at_s, ours.requests, ours.failed, test, held)
+            return ended(rolled_back=True, at_s=world.at_s, test=judged.bad.test)
         if baking:
             if world.at_s - since_s >= bake_s:
-                return Ended(False, True, world.at_s, ours.requests, ours.failed, held=held)
+                return ended(rolled_back=False, at_s=world.at_s)
             continue
         if judged.worse is not None or (judged.stable_failing and not judged.proven):
             held = True
@@ -341,8 +366,7 @@ def play(
         enough = judged.proven if index + 1 == len(steps) else judged.carries >= weights[index + 1]
         if enough and world.at_s - since_s >= HOLD_S:
             index, since_s = index + 1, world.at_s
-    promoted = index == len(steps)
-    return Ended(False, promoted, world.at_s, ours.requests, ours.failed, held=held)
+    return ended(rolled_back=False, at_s=world.at_s)
 
 
 def _stride(rate: float, in_step_s: int, baking: bool) -> tuple[int, int]:

@@ -9,7 +9,8 @@ minutes. It prints:
   bursts, and with sticky clients apart; pooled at 0.1 %, the default. Each with the upper end of
   its Clopper-Pearson interval (95 %, two-sided), and beside it the power of that cell: how many
   canaries that fail 5 % are taken back;
-- how long bad versions last, by their error rate and by their latency;
+- how long bad versions last, by their error rate and by their latency, and those that turn bad
+  late, three minutes after their promotion;
 - each single test's requests at a level of 0.1 %, beside what such a test is known to need;
 - a picture: false alarms against delay, Tidegate and the peers' rules (``--picture``).
 """
@@ -52,7 +53,7 @@ CLUSTER: Final = 10
 BEFORE_S: Final = 60
 """Sticky clients only: stable is watched for so long while the canary's first pod starts."""
 SEED: Final = 20_261_121
-GROUPS: Final = ("rules", "single", "A/A", "bursts", "sticky", "errors", "latency")
+GROUPS: Final = ("rules", "single", "A/A", "bursts", "sticky", "errors", "latency", "late")
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,8 @@ def all_cells(runs: int) -> list[Cell]:
         for share in ERRORS:
             bad = Traffic(rate, 0.001, share, 0.001)
             cells.append(Cell("errors", bad, DEFAULT, runs // 10))
+            late = Traffic(rate, 0.001, 0.001, 0.001, late_errors=share)
+            cells.append(Cell("late", late, DEFAULT, runs // 20))
         for factor in FACTORS:
             slow = Traffic(rate, 0.001, 0.001, 0.005, factor)
             cells.append(Cell("latency", slow, DEFAULT, runs // 10))
@@ -335,11 +338,16 @@ def delay_table(name: str, played: dict[Cell, list[Ended]]) -> str:
     for cell, ended in played.items():
         if cell.name != name:
             continue
+        if cell.traffic.late_errors is not None:
+            ended = [_since_the_turn(e) for e in ended if e.turned_s is not None]
         caught = [e for e in ended if e.rolled_back]
+        if not ended:
+            continue
+        errors = cell.traffic.late_errors or cell.traffic.canary_errors
         rows.append(
             [
                 f"{cell.traffic.rate:g}",
-                _percent(cell.traffic.canary_errors),
+                _percent(errors),
                 f"{cell.traffic.factor:g}",
                 _percent(len(caught) / len(ended)),
                 _percent(sum(e.held for e in ended) / len(ended)),
@@ -352,6 +360,13 @@ def delay_table(name: str, played: dict[Cell, list[Ended]]) -> str:
             ]
         )
     return table(rows, left=())
+
+
+def _since_the_turn(ended: Ended) -> Ended:
+    """A rollout whose canary turned bad late, as if it had begun then."""
+    assert ended.turned_s is not None
+    seconds, failed = ended.at_s - ended.turned_s, ended.failed - ended.failed_before
+    return replace(ended, at_s=seconds, failed=failed)
 
 
 def single_table(played: dict[Cell, list[int]]) -> str:
@@ -427,7 +442,7 @@ def main() -> int:
         if name in wanted:
             title = f"False rollbacks, {name}, at a nominal {NOMINAL:.0%}"
             print(f"\n{title}\n{false_table(name, played)}", flush=True)
-    for name in ("errors", "latency"):
+    for name in ("errors", "latency", "late"):
         if name in wanted:
             title = f"Bad versions ({name}), at the default of {DEFAULT:.1%}"
             print(f"\n{title}\n{delay_table(name, played)}", flush=True)

@@ -7,12 +7,11 @@ import pytest
 
 from e2e.bench.verdict_simulation import (
     EDGES_MS,
-    LEAST_LOG,
+    LATE_S,
     TARGET_MS,
     Burst,
     Counts,
     Side,
-    Sums,
     Traffic,
     World,
     blocks,
@@ -21,7 +20,6 @@ from e2e.bench.verdict_simulation import (
     single,
 )
 from e2e.bench.verdicts import clopper_pearson, point
-from tidegate.analysis.block import Tally
 from tidegate.analysis.evidence import Evidence
 from tidegate.analysis.judgement import Test
 
@@ -114,29 +112,33 @@ def test_without_traffic_nothing_is_decided() -> None:
     assert (ended.rolled_back, ended.promoted) == (False, False)
 
 
-def test_asking_is_saved_only_where_nothing_can_fire() -> None:
-    """At every look at which the evidence says bad for the first time, the counts spoke."""
-    for seed in range(6):
-        traffic = replace(GOOD, canary_errors=0.04, slow=0.002)
-        canary, stable = world(traffic, seed).take(600, 0.25)
-        evidence, ours, theirs = Evidence(objective(0.05)), Sums(), Sums()
-        for _, _, block in blocks(canary, stable):
-            evidence.observe(block)
-            ours.add(block.canary)
-            theirs.add(block.stable)
-            if evidence.judge().bad is not None:
-                assert ours.speak(theirs)
-                break
-        else:
-            raise AssertionError("never found")
+def test_asking_is_saved_only_where_nothing_has_fired() -> None:
+    """The first time that the evidence says bad, it says that a test has fired, and not before."""
+    traffic = replace(GOOD, canary_errors=0.04, slow=0.002)
+    canary, stable = world(traffic).take(600, 0.25)
+    evidence = Evidence(objective(0.05))
+    for _, _, block in blocks(canary, stable):
+        evidence.observe(block)
+        assert evidence.fired == any(each.fired for each in evidence.judge().results)
+        if evidence.judge().bad is not None:
+            assert evidence.fired
+            return
+    raise AssertionError("never found")
 
 
-def test_counts_that_cannot_speak() -> None:
-    quiet, stable = Sums(), Sums()
-    quiet.add(Tally(requests=1000, failed=9, timed=1000, slow=9))
-    stable.add(Tally(requests=1000, failed=9, timed=1000, slow=9))
-    assert not quiet.speak(stable)
-    assert np.exp(LEAST_LOG) < 20.0
+@pytest.mark.parametrize("errors", [0.2, 1.0])
+def test_a_version_that_turns_bad_late_is_taken_back_soon_after(errors: float) -> None:
+    ended = play(
+        world(replace(GOOD, stable_errors=0.0, canary_errors=0.0, late_errors=errors)),
+        objective(0.001),
+    )
+    assert ended.rolled_back
+    assert ended.promoted
+    assert ended.turned_s is not None
+    assert ended.turned_s - LATE_S >= 4 * 30
+    assert 0 < ended.at_s - ended.turned_s <= 5
+    assert ended.failed_before == 0
+    assert ended.failed <= 5 * 50 * errors * 1.5
 
 
 def test_a_single_test_counts_the_canarys_requests() -> None:
