@@ -60,6 +60,7 @@ LONGEST: Final = 1024
 ONCE_MORE: Final = frozenset({429, 502, 503, 504})
 """Statuses after which OTLP has a client try again."""
 
+_GENERATION: Final = "tidegate.generation"
 _RESULT: Final = "tidegate.result"
 _DECISION: Final = "tidegate.decision"
 _ANSWERED: Final = ("Ready", "Reconciling")
@@ -318,24 +319,26 @@ class Traces(Tracer):
         """Something that a pod is asked in the pass under way."""
         return self._child(what, SpanKind.CLIENT, {"k8s.pod.name": pod})
 
-    def looked(self, look: Look | None) -> None:
-        """The look that the pass under way is the first to use; None: there is none.
+    def began(self, generation: int, look: Look | None) -> None:
+        """What the pass under way begins with: a spec, and a look that it is the first to use.
 
         A look has a task of its own, and wakes the pass that judges by it: it began, and mostly
         ended, before its parent did.
         """
-        if look is None or not get_current_span().is_recording():
+        span = get_current_span()
+        span.set_attribute(_GENERATION, generation)
+        if look is None or not span.is_recording():
             return
         about = {"tidegate.pods": look.pods, "tidegate.unread": look.unread}
-        span = self._tracer.start_span(
+        child = self._tracer.start_span(
             "look at pods", attributes=about, start_time=round(look.began_s * 1e9)
         )
-        span.end(round(look.ended_s * 1e9))
+        child.end(round(look.ended_s * 1e9))
 
     def planned(self, generation: int, plan: Plan) -> None:
-        """What the pass under way came to plan."""
+        """What the pass under way came to plan, and for which spec."""
         span = get_current_span()
-        span.set_attribute("tidegate.generation", generation)
+        span.set_attribute(_GENERATION, generation)
         for action in plan.actions:
             if isinstance(action, WriteStatus):
                 for condition in action.status.get("conditions") or ():

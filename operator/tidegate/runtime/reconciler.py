@@ -217,7 +217,7 @@ class Reconciler:
             self._restless.pop(key, None)
             self._measure(key, Plan())
             return None, False
-        self._tracer.looked(self._measurer.new_look(key))
+        self._tracer.began(deployment["metadata"]["generation"], self._measurer.new_look(key))
         this = _Pass()
         await self._recheck_foreign(key, uid_of(deployment), this)
         events = await self._events_about_stuck_pods(key, this)

@@ -57,11 +57,11 @@ class Tracer:
         """Something that a pod is asked in the pass under way."""
         return _NOTHING
 
-    def looked(self, look: Look | None) -> None:
-        """The look that the pass under way is the first to use; None: there is none."""
+    def began(self, generation: int, look: Look | None) -> None:
+        """What the pass under way begins with: a spec, and a look that it is the first to use."""
 
     def planned(self, generation: int, plan: Plan) -> None:
-        """What the pass under way came to plan."""
+        """What the pass under way came to plan, and for which spec."""
 
     def decided(self, decision: str, reason: str) -> None:
         """What came into force in the pass under way."""

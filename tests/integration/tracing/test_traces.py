@@ -154,6 +154,7 @@ def test_a_rollback_is_one_trace(
 
     audit = [line for line in lines(folder) if line["event"] == "audit"]
     assert all(len(found["trace_id"]) == 32 for found in audit)
+    assert {"RolloutComplete", "StepTaken", "Scaled"} <= {found["decision"] for found in audit}
     (line,) = [found for found in audit if found["decision"] == "RolledBack"]
     spans = wait_for(
         lambda: collector.trace(line["trace_id"]), "the rollback's trace", timeout_seconds=SECONDS

@@ -97,6 +97,7 @@ async def until(metrics: Metrics, spans: int) -> None:
 def one_pass(tracer: Traces, result: str = "changed", decision: str = "") -> str:
     """As the reconciler goes about it. Returns the trace's id."""
     with tracer.reconcile(KEY) as span:
+        tracer.began(3, None)
         found = tracer.trace_id()
         with tracer.planning():
             pass
@@ -131,7 +132,7 @@ async def test_a_pass_is_one_trace_with_what_it_did() -> None:
         )
         with tracer.reconcile(KEY) as span:
             trace = tracer.trace_id()
-            tracer.looked(Look(1_000.25, 1_000.5, 3, 1))
+            tracer.began(6, Look(1_000.25, 1_000.5, 3, 1))
             with tracer.planning():
                 pass
             with tracer.request("apply", "HTTPRoute", "PATCH", "/apis/x"):
@@ -182,7 +183,7 @@ async def test_what_nothing_came_of_is_kept_by_its_share() -> None:
     assert {span.trace for span in collector.spans} == {*kept, *mattered}
     assert 50 < len(kept) < 150
     failed = collector.trace(mattered[1])[0]
-    assert failed.status == 2
+    assert (failed.status, failed.about["tidegate.generation"]) == (2, 3)
 
 
 async def test_by_default_nothing_idle_is_kept() -> None:
@@ -231,7 +232,8 @@ async def test_outside_of_a_pass_nothing_is_traced() -> None:
         with tracer.request("get", "Pod", "GET", "/"):
             inside = get_current_span().is_recording()
         tracer.decided("Promoted", "")
-        tracer.looked(Look(1.0, 2.0, 1, 0))
+        tracer.began(1, Look(1.0, 2.0, 1, 0))
+        tracer.planned(1, Plan())
         return inside, tracer.trace_id(), dict(with_trace_id(None, "info", {"event": "x"}))
 
     with tracer.reconcile(KEY) as span:
@@ -307,7 +309,7 @@ async def test_nobody_there_costs_a_bounded_queue_and_no_pass_waits() -> None:
 def test_off_costs_no_state() -> None:
     with OFF.reconcile(KEY) as span, OFF.planning(), OFF.request("a", "b", "c", "d"):
         span.note("result", "idle")
-        OFF.looked(Look(0.0, 1.0, 1, 0))
+        OFF.began(1, Look(0.0, 1.0, 1, 0))
         OFF.planned(1, Plan())
         OFF.decided("Promoted", "")
     assert OFF.trace_id() == ""
