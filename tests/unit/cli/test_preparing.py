@@ -13,7 +13,7 @@ from tests.unit.cli.api_server import SPACE, Server
 from tests.unit.cli.conftest import Run
 from tests.unit.plan.world import World
 from tidegate.api import admission, names
-from tidegate.cli import doctor
+from tidegate.cli import checks
 from tidegate.cli.planning import applied_changes, refusal
 from tidegate.observed import Ref
 
@@ -329,7 +329,7 @@ def well() -> Server:
             "renewTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         },
     }
-    features = [{"name": f} for f in doctor.MIRROR_FEATURES]
+    features = [{"name": f} for f in checks.MIRROR_FEATURES]
     labels = {"nvidia.com/gpu.product": "L4", "nvidia.com/gpu.memory": "23034"}
     api = "/apis/admissionregistration.k8s.io/v1"
     gateway = {
@@ -416,25 +416,25 @@ def judged(found: Any) -> list[tuple[str, str]]:
     ("minor", "result"), [("29", "failed"), ("30", "ok"), ("30+", "ok"), ("", "unknown")]
 )
 def test_versions(minor: str, result: str) -> None:
-    found = judged(doctor.version({"major": "1", "minor": minor, "gitVersion": "v"}))
+    found = judged(checks.version({"major": "1", "minor": minor, "gitVersion": "v"}))
     assert found[0][0] == result
 
 
 def test_a_cluster_without_tidegate() -> None:
-    assert judged(doctor.api(None))[0][0] == "failed"
-    assert judged(doctor.admission([], []))[0][0] == "failed"
+    assert judged(checks.api(None))[0][0] == "failed"
+    assert judged(checks.admission([], []))[0][0] == "failed"
 
 
 def test_a_policy_without_a_binding_is_not_in_force() -> None:
     made = admission.objects("tidegate")
     policies = [o for o in made if o["kind"] == "ValidatingAdmissionPolicy"]
-    found = judged(doctor.admission(policies, []))
+    found = judged(checks.admission(policies, []))
     assert found[0][0] == "failed"
 
 
 def test_gpus_that_do_not_say_what_they_are() -> None:
-    assert judged(doctor.gpus([node("a", 1)]))[0][0] == "warning"
-    assert judged(doctor.gpus([node("a", 0)]))[0][0] == "warning"
+    assert judged(checks.gpus([node("a", 1)]))[0][0] == "warning"
+    assert judged(checks.gpus([node("a", 0)]))[0][0] == "warning"
 
 
 def test_gateways() -> None:
@@ -444,6 +444,6 @@ def test_gateways() -> None:
     }
     plain = {"metadata": {"name": "c"}, "status": {"supportedFeatures": ["HTTPRoute"]}}
     silent = {"metadata": {"name": "s"}}
-    found = judged(doctor.gateway([broken], [plain, silent]))
+    found = judged(checks.gateway([broken], [plain, silent]))
     assert [result for result, _ in found] == ["failed", "warning", "unknown"]
-    assert judged(doctor.gateway(None, None))[0][0] == "warning"
+    assert judged(checks.gateway(None, None))[0][0] == "warning"
