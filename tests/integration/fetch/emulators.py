@@ -52,7 +52,7 @@ class Server:
                 return self
             except OSError:
                 if time.monotonic() > deadline or self.process.poll() is not None:
-                    self.process.kill()
+                    self.__exit__(None, None, None)  # gently: some have children of their own
                     raise RuntimeError((self.folder / "server.log").read_text()) from None
                 time.sleep(0.1)
 
