@@ -94,7 +94,7 @@ def report(
     Args:
         deployment: as it lives.
         policy: what is asked.
-        bins: of each field, in the order in which the fields first came.
+        bins: of each field, in the order in which they were set.
         figures: by revision.
         now: UTC.
     """

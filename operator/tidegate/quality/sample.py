@@ -43,7 +43,7 @@ Text = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=64
 Class = Annotated[Text, BeforeValidator(_text_of_class)]
 Id = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=128)]
 Revision = Annotated[str, StringConstraints(strict=True, pattern=r"^[a-z0-9]{1,40}$")]
-Number = Annotated[StrictInt | StrictFloat, AllowInfNan(False)]
+Number = Annotated[StrictFloat, AllowInfNan(False)]
 
 
 class Sample(Block):

@@ -73,6 +73,7 @@ def test_what_is_refused_is_named_and_not_repeated(change: dict[str, Any], named
         samples(*[SAMPLE] * (MOST_AT_ONCE + 1)),
         b'{"samples": [{"revision": "a", "values": {"x": NaN}}]}',
         b'{"samples": [{"revision": "a", "values": {"x": 1e999}}]}',
+        b'{"samples": [{"revision": "a", "values": {"x": 1' + b"0" * 400 + b"}}]}",
     ],
 )
 def test_no_samples(body: bytes) -> None:

@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from tidegate.quality.policy import ANNOTATION
+from tidegate.quality.report import Report, report
 from tidegate.runtime.kinds import Kind
 from tidegate.runtime.kube import KubeError, Written
 from tidegate.runtime.quality.answering import MANAGER, Answering
@@ -232,6 +233,30 @@ async def test_nothing_is_written_while_nothing_changes(place: Place) -> None:
     for _ in range(5):
         await place.look(60.0)
     assert len(place.applied) == 1
+
+
+async def test_what_did_not_change_is_not_worked_out_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def counted(*arguments: Any) -> Report:
+        made.append(1)
+        return report(*arguments)
+
+    monkeypatch.setattr("tidegate.runtime.quality.answering.report", counted)
+    for _ in range(5):
+        await place.look()
+    assert len(made) == 0
+    await place.label(9, 10)
+    await place.look()
+    await place.look()
+    assert len(made) == 1
+    place.deployment["status"]["revisions"]["canary"] = {"hash": "ccc"}
+    await place.look()
+    assert len(made) == 2
+    await place.look(86_400.0)  # another day; and all was tidied
+    assert len(made) == 3
 
 
 async def test_numbers_alone_are_not_written_often(place: Place) -> None:

@@ -151,6 +151,16 @@ def test_a_field_that_is_left_out_from_now_on_is_forgotten(store: Store) -> None
     assert store.add_labels(M, [LabelOf(id="1", label="cat")]).unknown == 1
 
 
+def test_fields_stand_in_the_order_in_which_their_bins_were_set(store: Store) -> None:
+    store.add_samples(M, [sample(slow=1.0)], NOW)
+    store.add_samples(M, [sample() for _ in range(CALIBRATION)], NOW)
+    assert list(store.figures(M)[0]) == ["label"]
+    store.add_samples(M, [sample(None, slow=1.0, late=2.0) for _ in range(CALIBRATION)], NOW)
+    first = list(store.figures(M)[0])
+    assert first[0] == "label"
+    assert set(first) == {"label", "slow", "late"}
+
+
 def test_no_more_fields_than_there_may_be(store: Store) -> None:
     values = {f"v{i}": 1.0 for i in range(MOST_FIELDS)}
     store.add_samples(M, [Sample(revision="aaa", values=values)], NOW)

@@ -4,6 +4,7 @@ It owns, by server-side apply, the conditions Accurate and Steady and ``status.q
 nothing else. The operator reads the conditions as it reads those of any other party.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -66,6 +67,8 @@ class Answering:
         self._clock = clock
         self._written_at: dict[str, float] = {}
         self._tidied_at: float | None = None
+        self._reports: dict[str, tuple[object, Report]] = {}
+        """With what they were made from."""
         self._open: dict[str, tuple[Document, Document]] = {}
         """ModelDeployments of which a gate is answered True, with the status written."""
 
@@ -84,6 +87,7 @@ class Answering:
         for model in set(self._known) - set(policies):
             del self._known[model]
             self._open.pop(model, None)
+            self._reports.pop(model, None)
         for model, found in policies.items():
             self._known[model] = Known(
                 policy=found if isinstance(found, Policy) else None,
@@ -97,6 +101,21 @@ class Answering:
                 pass  # deleted meanwhile
             except KubeError as error:
                 log.warning("status not written", modeldeployment=model, error=str(error))
+
+    async def _report(self, model: str, deployment: Document, policy: Policy) -> Report:
+        """The report; the last one where nothing changed that it speaks of."""
+        now = self._now()
+        roles = (facts.revision(deployment, role).get("hash") for role in ("stable", "canary"))
+        trial = (*roles, facts.rolling(deployment))
+        basis = (self._worker.versions[model], policy, trial, now.date())
+        known = self._reports.get(model)
+        if known is not None and known[0] == basis:
+            return known[1]
+        bins, figures = await self._worker.do(lambda store: store.figures(model))
+        # Beside the event loop: many fields take a while.
+        found = await asyncio.to_thread(report, deployment, policy, bins, figures, now)
+        self._reports[model] = basis, found
+        return found
 
     async def withdraw(self) -> None:
         """Take back each True: nobody looks from here on, and the next canary may be another."""
@@ -127,8 +146,7 @@ class Answering:
         if isinstance(policy, PolicyError):
             found = useless(str(policy))
         else:
-            bins, figures = await self._worker.do(lambda store: store.figures(model))
-            found = report(deployment, policy, bins, figures, self._now())
+            found = await self._report(model, deployment, policy)
         wanted = _status(deployment, found, self._now())
         there = _ours(deployment)
         self._open.pop(model, None)
@@ -175,14 +193,14 @@ class Answering:
                 await self._tidy_one(model, found)
 
     async def _forget(self, model: str) -> None:
-        await self._worker.do(lambda store: store.forget(model))
+        await self._worker.change(model, lambda store: store.forget(model))
         log.info("forgotten", modeldeployment=model)
 
     async def _tidy_one(self, model: str, policy: Policy) -> None:
         at_s, keep_s = self._now().timestamp(), units.duration_s(policy.keep)
         revisions = self._known[model].revisions
-        await self._worker.do(lambda store: store.leave_out(model, policy.leave_out))
-        await self._worker.do(lambda store: store.tidy(model, revisions, keep_s, at_s))
+        await self._worker.change(model, lambda store: store.leave_out(model, policy.leave_out))
+        await self._worker.change(model, lambda store: store.tidy(model, revisions, keep_s, at_s))
 
 
 def _status(deployment: Document, found: Report, now: datetime) -> Document:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -52,15 +53,27 @@ class Known:
 
 
 class Worker:
-    """The store, in a thread of its own: it is for one thread, and its disc may be slow."""
+    """The store, in a thread of its own: it is for one thread, and its disc may be slow.
+
+    Attributes:
+        versions: by model, a number that grows with each change of what is kept of it.
+    """
 
     def __init__(self, store: Store) -> None:
+        self.versions: Counter[str] = Counter()
         self._store = store
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
 
     async def do(self, work: Callable[[Store], T]) -> T:
-        """What comes of work on the store."""
+        """What comes of work that reads the store."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._store)
+
+    async def change(self, model: str, work: Callable[[Store], T]) -> T:
+        """What comes of work that changes what is kept of a model."""
+        try:
+            return await self.do(work)
+        finally:
+            self.versions[model] += 1
 
     def close(self) -> None:
         """End the thread, then close the store."""
@@ -216,7 +229,7 @@ class Intake:
         return model, known.policy, known
 
     async def _keep(self, model: str, work: Callable[[Store], Taken]) -> web.Response:
-        taken = await self.worker.do(work)
+        taken = await self.worker.change(model, work)
         found = {"taken": taken.taken, "known": taken.known, "unknown": taken.unknown}
         return web.json_response({**found, "leftOut": list(taken.left_out)})
 

@@ -206,8 +206,11 @@ class Store:
             bins = bins_of([v for (v,) in self._db.execute(query, key)])
             self._db.execute("DELETE FROM first_values WHERE model = ? AND field = ?", key)
             text = json.dumps({"edges": bins.edges, "labels": bins.labels})
+            # In the order in which they can be looked at: what one field was tested by stays so.
             self._db.execute(
-                "UPDATE fields SET bins = ? WHERE model = ? AND name = ?", (text, *key)
+                "UPDATE fields SET bins = ?, place = (SELECT max(place) + 1 FROM fields)"
+                " WHERE model = ? AND name = ?",
+                (text, *key),
             )
         found = Counter((revision, bins.name(value)) for revision, value in values)
         self._db.executemany(
@@ -219,7 +222,7 @@ class Store:
     # Giving out.
 
     def figures(self, model: str) -> tuple[dict[str, Bins], dict[str, Figures]]:
-        """Bins by field, in the order in which these came, and what was counted by revision."""
+        """Bins by field, in the order in which they were set, and what was counted by revision."""
         bins = {name: its for name, its in self._fields(model).items() if its is not None}
         days: dict[str, dict[str, dict[int, dict[str, int]]]] = {}
         rows = self._db.execute(
