@@ -14,6 +14,7 @@ from e2e.cluster.progress import Progress
 from e2e.load import Load, Orders
 from e2e.tests.load import ask_http, await_answer
 from e2e.tests.space import SETTINGS, Space, condition, is_current, model_deployment, operator_pods
+from tidegate.api.crd import UNSEEN
 
 NAME: Final = "magika"
 RELEASE: Final = "tidegate"
@@ -175,7 +176,7 @@ def test_role_mode_serves_the_named_namespaces_and_no_other(
         timeout_seconds=60,
         state=lambda: served.told(NAME),
     )
-    assert "status" not in other.live(NAME)
+    assert other.live(NAME)["status"] == UNSEEN
     assert served.restarts(NAME) == pods
     assert {k: u for k, u in uids(served).items() if k[0] in ("Pod", "Deployment")} == {
         k: u for k, u in owned.items() if k[0] in ("Pod", "Deployment")

@@ -12,9 +12,8 @@ from typing import Final
 import pytest
 import yaml
 
-from e2e.cluster import paths
 from e2e.cluster.flux import KUSTOMIZE, NAMESPACE, SOURCES, flux
-from e2e.cluster.kube import Object, documents, wait_for
+from e2e.cluster.kube import Object, wait_for
 from e2e.cluster.repository import Repository, repository
 from e2e.load import Load, Orders
 from e2e.models.magika import build as magika
@@ -25,8 +24,6 @@ from e2e.tests.space import API, KIND, READY_SECONDS, SETTINGS, Space, stable
 
 NAME: Final = "models"
 MODEL: Final = "by-flux"
-_FILE: Final = paths.REPOSITORY / "docs" / "examples" / "gitops" / "flux" / "models.yaml"
-EXAMPLE: Final = documents(_FILE.read_text(encoding="utf-8"))[1]
 INTERVAL_S: Final = 5.0
 RETRIES: Final = 3
 RATE_HZ: Final = 50.0
@@ -66,7 +63,6 @@ def log(space: Space, source: Repository, tmp_path: Path) -> Iterator[Path]:
                 "prune": True,
                 "wait": True,
                 "timeout": "5m",
-                "healthCheckExprs": EXAMPLE["spec"]["healthCheckExprs"],
             },
         },
     ]

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ pytestmark = pytest.mark.contract
 BAD: list[dict[str, Any]] = yaml.safe_load(
     Path(__file__).with_name("bad_manifests.yaml").read_text()
 )
+NEWBORN = "metadata.name=newborn"
+FIRST_OF_A_WATCH = {"watch": "1", "timeoutSeconds": "1", "fieldSelector": NEWBORN}
 UNCHECKED = (
     "<nil>: Invalid value: null: some validation rules were not checked because the object was "
     "invalid; correct the existing errors to complete validation"
@@ -308,9 +311,29 @@ class TestScale:
             )
 
 
+def test_what_nobody_has_looked_at_says_so_from_its_first_moment(api: KubeClient) -> None:
+    """Else kstatus, by which Flux and Helm judge, takes it for ready."""
+    path = f"{COLLECTION}/newborn"
+    made = api.request(
+        "PATCH",
+        path,
+        body=manifest("newborn"),
+        params={"fieldManager": "kustomize-controller"},
+        content_type="application/apply-patch+yaml",
+    )
+    first = json.loads(api.http.get(COLLECTION, params=FIRST_OF_A_WATCH).text.splitlines()[0])
+    (listed,) = api.request("GET", COLLECTION, params={"fieldSelector": NEWBORN})["items"]
+    for found in (made, api.request("GET", path), listed, first["object"]):
+        assert found["status"] == crd.UNSEEN
+        assert found["status"]["observedGeneration"] < found["metadata"]["generation"]
+    managers = made["metadata"]["managedFields"]
+    assert ["f:status" in m["fieldsV1"] for m in managers] == [False], "nobody owns it"
+    api.request("DELETE", path)
+
+
 def test_status_is_a_subresource(api: KubeClient, stored: dict[str, Any]) -> None:
     body = {**stored, "status": {"url": "http://elsewhere"}}
-    assert "status" not in api.request("PUT", f"{COLLECTION}/stored", body=body)
+    assert api.request("PUT", f"{COLLECTION}/stored", body=body)["status"] == crd.UNSEEN
     status = {
         "observedGeneration": 1,
         "conditions": [

@@ -210,7 +210,7 @@ class TestLooking:
             found = kube.request("GET", f"{COLLECTION}/{name}")
             kept = {k: v for k, v in (document.get("status") or {}).items() if v is not None}
             assert without_none(found.get("status", {})) == without_none(
-                kept | ({"observedGeneration": 1} if kept else {})
+                kept | {"observedGeneration": 1 if kept else 0}
             ), name
         lines = tidegate(configs["vera"], "list", *N).stdout.splitlines()
         assert {line.split()[0] for line in lines[1:]} >= set(d.ALL)

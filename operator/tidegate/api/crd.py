@@ -236,6 +236,10 @@ def block_schema(model: type[BaseModel], *, defaults: bool) -> Schema:
     return _structural(node, defaults)
 
 
+UNSEEN: Final = {"observedGeneration": 0}
+"""The status of an object that the operator has not looked at yet."""
+
+
 def schema() -> Schema:
     """The OpenAPI schema of a ModelDeployment, with all its rules."""
     spec = block_schema(Spec, defaults=True)
@@ -249,7 +253,10 @@ def schema() -> Schema:
             # Named here so that a rule can point at it.
             "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
             "spec": spec,
-            "status": block_schema(Status, defaults=False),
+            # What kstatus takes for "in progress": without it, an object that nobody has looked
+            # at yet counts as current, so Flux and Helm would go on. The API server puts it in
+            # whenever it reads one.
+            "status": block_schema(Status, defaults=False) | {"default": UNSEEN},
         },
     }
     for rule in RULES:

@@ -124,7 +124,8 @@ async def test_it_starts_serves_and_ends_in_order(
         await h.create_model(kube, namespace, model={"source": {"uri": "s3://models/m"}})
 
         async def has_status() -> bool:
-            return "status" in await kube.get(MODEL_DEPLOYMENT, namespace, "m")
+            found = await kube.get(MODEL_DEPLOYMENT, namespace, "m")
+            return bool(found["status"]["observedGeneration"])
 
         await h.until(has_status, "status")
         metrics = (await operator.get("/metrics"))[1]

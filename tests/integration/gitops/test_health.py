@@ -18,6 +18,7 @@ import yaml
 from e2e.cluster import gobuild
 from e2e.cluster.progress import Progress
 from tests.unit.rollout.world import Health, Quality, World
+from tidegate.api.crd import UNSEEN
 from tidegate.api.names import REQUEST_ANNOTATION
 from tidegate.record import Phase
 from tidegate.verbs import parse
@@ -73,7 +74,7 @@ def cases() -> Mapping[str, Case]:
     """By name."""
     on_trial = frozenset({"promote", "abort"})
     found = [
-        Case("first seen", seen(World()), "Progressing", "Current"),
+        Case("made this moment", {**seen(World()), "status": UNSEEN}, "Progressing", "InProgress"),
         Case("live", seen(live()), "Healthy", "Current"),
     ]
     new = World()
