@@ -18,8 +18,8 @@ from e2e.cluster.settings import Settings
 IMAGE_TOOLS = {"buildah": "buildah", "mmdebstrap": "mmdebstrap"}
 """For building images: tool or file -> the Debian package that brings it."""
 
-CONTROL_PLANE_TOOLS = {"etcd": "etcd-server"}
-"""For the contract tests, beside Go."""
+CONTROL_PLANE_TOOLS = {"etcd": "etcd-server", "jq": "jq"}
+"""For the contract tests, beside Go: for the API server, and for commands of the documentation."""
 
 NODE_TOOLS = {
     "containerd": "containerd",
