@@ -1,6 +1,7 @@
 """Labels that a service account posts answer a gate: a real API server, the chart's roles."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,18 +19,31 @@ from tests.contract import runtime_harness as h
 from tests.contract.runtime.test_plan import CRD_FILE
 from tidegate.api.names import API_VERSION, KIND, STATUS_MANAGER
 from tidegate.quality.policy import ANNOTATION
+from tidegate.runtime.fence import Fence
 from tidegate.runtime.kinds import MODEL_DEPLOYMENT, Kind
-from tidegate.runtime.kube import APPLY, Kube
+from tidegate.runtime.kube import APPLY, ForbiddenError, InvalidError, Kube
+from tidegate.runtime.quality.answering import MANAGER
 from tidegate.runtime.quality.main import Settings, run
+from tidegate.runtime.telemetry import Metrics
 
 pytestmark = pytest.mark.contract
 
 ACCOUNT = Kind("v1", "ServiceAccount", "serviceaccounts", selector="")
 RBAC_GROUP = "rbac.authorization.k8s.io"
 RBAC = f"{RBAC_GROUP}/v1"
+POLICIES = "admissionregistration.k8s.io/v1"
 CLUSTER = {
-    kind: Kind(RBAC, kind, f"{kind.lower()}s") for kind in ("ClusterRole", "ClusterRoleBinding")
+    "ClusterRole": Kind(RBAC, "ClusterRole", "clusterroles"),
+    "ClusterRoleBinding": Kind(RBAC, "ClusterRoleBinding", "clusterrolebindings"),
+    "ValidatingAdmissionPolicy": Kind(
+        POLICIES, "ValidatingAdmissionPolicy", "validatingadmissionpolicies"
+    ),
+    "ValidatingAdmissionPolicyBinding": Kind(
+        POLICIES, "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings"
+    ),
 }
+USER = "quality"
+ACCOUNT_NAME = "system:serviceaccount:tidegate-system:tidegate-quality"
 NAMESPACED = {kind: Kind(RBAC, kind, f"{kind.lower()}s") for kind in ("Role", "RoleBinding")}
 SPEC: dict[str, Any] = {
     "model": {"source": {"uri": "s3://models/magika/v3"}},
@@ -109,29 +123,37 @@ async def token(kube: Kube, namespace: str, name: str, rules: list[dict[str, Any
     return str(answer.document["status"]["token"])
 
 
+async def install(kube: Kube) -> None:
+    """The component's role and policy, for a user of the tests' own."""
+    for one in objects({"quality": {"enabled": True}}):
+        kind = CLUSTER.get(one["kind"])
+        if kind is None or one["metadata"]["name"] != "tidegate-quality":
+            continue
+        # The kubeconfig of a service account's name cannot be written to a file of that name.
+        if one["kind"] == "ClusterRoleBinding":
+            one["subjects"] = [{"kind": "User", "name": USER, "apiGroup": RBAC_GROUP}]
+        if one["kind"] == "ValidatingAdmissionPolicy":
+            [condition] = one["spec"]["matchConditions"]
+            assert ACCOUNT_NAME in condition["expression"]
+            condition["expression"] = condition["expression"].replace(ACCOUNT_NAME, USER)
+        await kube._write(
+            "apply",
+            one["kind"],
+            "PATCH",
+            kind.path(None, one["metadata"]["name"]),
+            one,
+            params={"fieldManager": "t", "force": "true"},
+            content_type=APPLY,
+        )
+
+
 @asynccontextmanager
 async def component(plane: ControlPlane, kube: Kube, folder: Path) -> AsyncIterator[str]:
     """The component itself, with the rights that the chart gives it. Yields its address."""
-    for one in objects({"quality": {"enabled": True}}):
-        if one["kind"] in CLUSTER and one["metadata"]["name"] == "tidegate-quality":
-            if one["kind"] == "ClusterRoleBinding":
-                # A certificate's name cannot be written to a file where it is an account's.
-                one = {
-                    **one,
-                    "subjects": [{"kind": "User", "name": "quality", "apiGroup": RBAC_GROUP}],
-                }
-            await kube._write(
-                "apply",
-                one["kind"],
-                "PATCH",
-                f"/apis/{RBAC}/{CLUSTER[one['kind']].plural}/{one['metadata']['name']}",
-                one,
-                params={"fieldManager": "t", "force": "true"},
-                content_type=APPLY,
-            )
+    await install(kube)
     [port] = free_ports(1)
     stop = asyncio.Event()
-    connection = h.connection(plane, "quality", groups=())
+    connection = h.connection(plane, USER, groups=())
     task = asyncio.create_task(run(Settings(folder, port), connection, stop))
     address = f"http://127.0.0.1:{port}"
 
@@ -150,6 +172,53 @@ async def component(plane: ControlPlane, kube: Kube, folder: Path) -> AsyncItera
     finally:
         stop.set()
         await task
+
+
+async def test_it_can_write_nothing_else_of_a_status(plane: ControlPlane, kube: Kube) -> None:
+    namespace = await h.new_namespace(kube)
+    await kube.create(MODEL_DEPLOYMENT, h.model(namespace, **SPEC), manager="user")
+    await operators_status(kube, namespace, "aaa", "bbb")
+    await install(kube)
+    fence = Fence(1e9)
+    fence.renewed(0.0)
+    mine = h.connection(plane, USER, groups=())
+    condition = (await kube.get(MODEL_DEPLOYMENT, namespace, "m"))["status"]["conditions"][0]
+    canary = {"rollout": {"phase": "Canary"}, "revisions": {"canary": _revision("evil")}}
+
+    async def written(status: dict[str, Any]) -> bool:
+        document = {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": {"name": "m", "namespace": namespace},
+            "status": status,
+        }
+        try:
+            await own.apply(MODEL_DEPLOYMENT, document, manager=MANAGER, force=True, sub="status")
+        except (ForbiddenError, InvalidError):
+            return False
+        return True
+
+    numbers = itertools.count(1)
+    async with Kube(mine, fence, Metrics(), clock=lambda: 1.0) as own:
+
+        async def is_enforced() -> bool:
+            return not await written({"replicas": next(numbers)})
+
+        await h.until(is_enforced, "the policy")
+        await operators_status(kube, namespace, "aaa", "bbb")
+        assert not await written({"conditions": [{**condition, "status": "True"}]})
+        assert not await written({"conditions": [{**condition, "type": "Approved"}]})
+        assert not await written({"rollout": {"phase": "Baking"}})
+        assert not await written(canary)
+        assert not await written({"url": "http://elsewhere"})
+        accurate = {**condition, "type": "Accurate", "status": "True"}
+        quality = [{"revision": "bbb", "accuracy": "98%"}]
+        assert await written({"conditions": [accurate], "quality": quality})
+        assert await written({})
+        with pytest.raises(ForbiddenError):
+            await own.merge(
+                MODEL_DEPLOYMENT, namespace, "m", {"spec": {"replicas": 9}}, manager=MANAGER
+            )
 
 
 async def test_labels_of_a_service_account_answer_the_gate(

@@ -1,5 +1,6 @@
 """The quality component in the chart: off unless asked for, with two rights and no more."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 from helm.chart import CHART, ChartError, objects
 from tests.unit.chart.test_policy import privileges, rules
 from tests.unit.chart.test_values import EVERYTHING, only
+from tidegate.api.status import Status
+from tidegate.quality.report import ACCURATE, STEADY
 from tidegate.runtime.quality.main import Settings
 
 ON: dict[str, Any] = {"quality": {"enabled": True}}
@@ -35,7 +38,8 @@ def pod(values: dict[str, Any]) -> dict[str, Any]:
 def test_it_is_off_unless_asked_for() -> None:
     assert mine({}) == {}
     others = {"ServiceAccount", "Service", "Deployment", "NetworkPolicy"}
-    assert set(mine(ON)) == others | {"ClusterRole", "ClusterRoleBinding"}
+    policies = {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
+    assert set(mine(ON)) == others | policies | {"ClusterRole", "ClusterRoleBinding"}
 
 
 @pytest.mark.parametrize("values", [ON, ALL])
@@ -63,6 +67,19 @@ def test_it_reads_deployments_and_patches_their_status_and_no_more(values: dict[
     assert privileges(list(mine(values).values())) == []
 
 
+def test_all_else_of_status_is_refused_by_the_policy() -> None:
+    policy = mine(ON)["ValidatingAdmissionPolicy"]["spec"]
+    [account] = policy["matchConditions"]
+    assert account["expression"].endswith(
+        "'system:serviceaccount:tidegate-system:tidegate-quality'"
+    )
+    kept = set(re.findall(r"object\.\?status\.\?(\w+) ==", str(policy["validations"])))
+    fields = {f.alias for f in Status.model_fields.values()}
+    assert kept == fields - {"conditions", "quality"}
+    first = policy["validations"][0]["expression"]
+    assert first.count(str([ACCURATE, STEADY])) == 2
+
+
 def test_in_role_mode_it_has_roles_in_these_namespaces_only() -> None:
     found = objects({**ON, "watchNamespaces": ["a", "b"]})
     roles = [o for o in found if o["metadata"]["name"] == "tidegate-quality"]
@@ -74,7 +91,7 @@ def test_in_role_mode_it_has_roles_in_these_namespaces_only() -> None:
 
 
 def test_without_rbac_create_it_brings_no_roles() -> None:
-    found = mine({**ON, "rbac": {"create": False}})
+    found = mine({**ON, "rbac": {"create": False}, "admission": {"enabled": False}})
     assert set(found) == {"ServiceAccount", "Service", "Deployment", "NetworkPolicy"}
 
 
