@@ -365,8 +365,11 @@ class Evidence:
                 # An incident of both; when it is over nobody is to blame for it.
                 later.forget()
                 value = later.log_with(log_whole)
-            else:
+            elif stretch.telling() or value >= 4.0 * self._needed[test]:
                 alone = True
+            else:
+                # Few clients are left with stable, and one look more may show it failing, too.
+                value = min(value, 0.99 * self._needed[test])
         if value >= self._needed[test]:
             alone = alone or not self._stable_above(test)
             self._blames[number] = self._blames[number] or alone

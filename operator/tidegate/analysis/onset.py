@@ -29,6 +29,8 @@ _LARGEST_LOG: Final = 340.0
 _TURN: Final = 2.0
 """Odds ratio by which a stretch of bad requests is told from good ones before it."""
 _LOG_TURN: Final = log(_TURN)
+_EXPECTED: Final = 3.0
+"""Failures expected of stable: in an incident of both it has none with a chance of 5 %."""
 _SMALLEST: Final = 1e-9
 
 
@@ -178,6 +180,11 @@ class Stretch:
         if self.requests:
             self.stable_count += count
             self.stable_requests += requests
+
+    def telling(self) -> bool:
+        """Whether stable had requests enough to fail, if it did as the canary does; or has none."""
+        expected = self.count * self.stable_requests
+        return expected == 0.0 or expected >= _EXPECTED * self.requests
 
     def shared(self, share: float) -> bool:
         """Whether stable did no better than the share in the same time."""

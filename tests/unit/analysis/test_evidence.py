@@ -274,6 +274,20 @@ def test_an_incident_of_both_after_a_long_time_is_no_ones_fault(requests: int) -
     assert 2 < seconds <= 60
 
 
+def test_where_stable_has_few_requests_they_are_waited_for() -> None:
+    """At 90 % an incident shows on the canary first, nine times in ten."""
+    good = block(tally(54), tally(6))
+    unlucky = block(tally(54, 11), tally(6))
+    incident = block(tally(54, 11), tally(6, 2))
+    judgement = judged(ERRORS_ONLY, *[good] * 200, unlucky, *[incident] * 9, *[good] * 100)
+    assert judgement.bad is None
+    assert not result(judgement, Test.ERRORS).fired
+    assert judged(ERRORS_ONLY, *[good] * 200, unlucky).bad is None
+    assert judged(ERRORS_ONLY, *[good] * 200, *[unlucky] * 3).bad is not None
+    alone = block(tally(60, 12))
+    assert judged(ERRORS_ONLY, *[good] * 200, alone).bad is not None
+
+
 def test_a_canary_still_failing_when_stable_has_recovered_is_bad() -> None:
     incident = [block(tally(2, 2), tally(38, 38))] * 5
     broken = block(tally(2, 2), tally(38))
