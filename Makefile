@@ -6,7 +6,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 # Not among them: the cluster's own (it goes down in it), tuning (another interpreter), sidecar_split
 # (a trial), and the two long simulations.
 BENCHES := operator_footprint first_inference idle_writes rolling_restart sidecar_cost rollback_time \
-	overload cold_start dashboard command_line live_canaries load_reading scaling_tick
+	overload cold_start dashboard command_line live_canaries load_reading scaling_tick quality_power
 
 .PHONY: help venv check fuzz contract integration integration-clouds integration-frameworks test e2e e2e-full cluster cluster-down cluster-status images demo \
 	bench bench-long docs kwok generate lock
