@@ -270,6 +270,16 @@ async def test_numbers_alone_are_not_written_often(place: Place) -> None:
     assert len(place.applied) == before + 1, "an answer is given at once"
 
 
+async def test_at_rest_numbers_are_written_even_less_often(place: Place) -> None:
+    place.deployment["status"]["rollout"]["phase"] = "Promoted"
+    await place.look()
+    before = len(place.applied)
+    for _ in range(30):
+        await place.label(9, 10, "aaa")
+        await place.look(60.0)
+    assert 2 <= len(place.applied) - before <= 3
+
+
 async def test_a_policy_that_cannot_be_used_answers_nothing(place: Place) -> None:
     await place.label(990, 1000)
     await place.look()

@@ -24,7 +24,9 @@ log: Final = structlog.get_logger(__name__)
 
 MANAGER: Final = "tidegate-quality"
 BETWEEN_WRITES_S: Final = 10.0
-"""Numbers alone are written no more often; a changed answer is written at once."""
+AT_REST_S: Final = 600.0
+"""Numbers alone are written no more often while a canary is on trial, and at rest; a changed answer
+is written at once."""
 TIDY_EVERY_S: Final = 600.0
 MAX_MESSAGE: Final = 2048
 
@@ -154,8 +156,9 @@ class Answering:
             self._open[model] = deployment, wanted
         if wanted == there:
             return
-        late = self._clock() - self._written_at.get(model, -BETWEEN_WRITES_S)
-        if _answers(wanted) == _answers(there) and late < BETWEEN_WRITES_S:
+        age_s = self._clock() - self._written_at.get(model, -AT_REST_S)
+        least_s = BETWEEN_WRITES_S if facts.rolling(deployment) else AT_REST_S
+        if _answers(wanted) == _answers(there) and age_s < least_s:
             return
         await self._write(model, deployment, wanted)
 
