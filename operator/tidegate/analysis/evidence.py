@@ -18,7 +18,7 @@ from typing import Final
 from zlib import crc32
 
 from tidegate.analysis import bound
-from tidegate.analysis.block import Block, Tally
+from tidegate.analysis.block import Block
 from tidegate.analysis.comparison import (
     ERROR_RATIOS,
     NON_INFERIOR_SHIFTS,
@@ -31,7 +31,8 @@ from tidegate.analysis.explanation import explain
 from tidegate.analysis.judgement import Consequence, Judgement, Objective, Result, Test
 from tidegate.analysis.latency import MOST_BOUNDS, LatencyComparison
 from tidegate.analysis.onset import SHARE_RATIOS, Onset, Stretch, share_factors
-from tidegate.analysis.tempering import SIZE, Dispersion
+from tidegate.analysis.sums import Sum
+from tidegate.analysis.tempering import CLIENTS, FAILURES, SIZE, SLOWNESS, Tempering
 from tidegate.api.spec import ErrorsAgainstStable
 
 _VERSION: Final = "2"
@@ -41,74 +42,13 @@ _SLOW_GUESS: Final = 0.5
 _LARGEST_LOG: Final = 690.0
 _TESTS: Final = tuple(Test)
 _ERRORS, _AGAINST, _LATENCY, _SLOWER, _CLIENT = range(5)
-_FAILURES, _CLIENTS, _SLOWNESS = range(3)
-_EXPONENT_OF: Final = (_FAILURES, _FAILURES, _SLOWNESS, _SLOWNESS, _CLIENTS)
+_EXPONENT_OF: Final = (FAILURES, FAILURES, SLOWNESS, SLOWNESS, CLIENTS)
 """Which exponent divides each test's evidence."""
 _CONSEQUENCES: Final = {
     ErrorsAgainstStable.ROLL_BACK: Consequence.ROLL_BACK,
     ErrorsAgainstStable.HOLD: Consequence.HOLD,
 }
 _NONE: Final = (0.0, 0.0)
-
-
-class _Sum:
-    """What one side did; as `Tally`, but `blamed` is all that says nothing of the model by itself.
-
-    That is: client errors, requests given up and those refused for overload.
-    """
-
-    __slots__ = ("blamed", "blamed_of", "failed", "requests", "slow", "slower", "timed")
-
-    def __init__(self) -> None:
-        self.requests = self.failed = 0.0
-        self.blamed = self.blamed_of = 0.0
-        self.timed = self.slow = 0.0
-        self.slower: list[float] = []
-
-    @classmethod
-    def of(cls, tally: Tally) -> "_Sum":
-        """A block's tally, made consistent: nothing negative, no more failed than there were."""
-        result = cls()
-        unanswered = max(tally.given_up, 0) + max(tally.shed, 0)
-        result.requests = requests = float(max(tally.requests, 0))
-        result.failed = min(max(tally.failed, 0.0), requests)
-        result.blamed_of = requests + unanswered
-        result.blamed = min(max(tally.client_errors, 0.0) + unanswered, result.blamed_of)
-        result.timed = timed = float(max(tally.timed, 0))
-        result.slow = min(max(tally.slow, 0.0), timed)
-        if tally.slower:
-            slower = [float(count) for count in tally.slower[:MOST_BOUNDS]]
-            if min(slower) < 0.0 or max(slower) > timed:
-                slower = [min(max(count, 0.0), timed) for count in slower]
-            result.slower = slower
-        return result
-
-    def add(self, other: "_Sum") -> None:
-        """Add what happened later, but for `slower`."""
-        self.requests += other.requests
-        self.failed += other.failed
-        self.blamed += other.blamed
-        self.blamed_of += other.blamed_of
-        self.timed += other.timed
-        self.slow += other.slow
-
-    def add_slower(self, other: "_Sum") -> None:
-        """Add `slower`, too; dropped if its bounds are others."""
-        if len(self.slower) == len(other.slower):
-            self.slower = [a + b for a, b in zip(self.slower, other.slower, strict=True)]
-        elif not self.slower:
-            self.slower = list(other.slower)
-
-    def state(self) -> list[float]:
-        """All but `slower`."""
-        return [self.requests, self.failed, self.blamed, self.blamed_of, self.timed, self.slow]
-
-    def restore(self, numbers: Sequence[float]) -> None:
-        """Take back what `state` gave."""
-        self.requests, self.failed, self.blamed, self.blamed_of, self.timed, self.slow = numbers
-
-    def __bool__(self) -> bool:
-        return self.blamed_of > 0.0 or self.timed > 0.0
 
 
 class Evidence:
@@ -124,8 +64,6 @@ class Evidence:
         "_blames",
         "_canary",
         "_client",
-        "_dispersions",
-        "_fixed",
         "_latency",
         "_later",
         "_matched",
@@ -137,9 +75,7 @@ class Evidence:
         "_proofs",
         "_stable",
         "_stretches",
-        "_suspected",
         "_tempering",
-        "_typical",
         "_values",
         "_waiting",
     )
@@ -148,12 +84,12 @@ class Evidence:
         self._objective = objective
         self._needed = _needed(objective)
         # Both since the canary's first request.
-        self._canary, self._stable = _Sum(), _Sum()
+        self._canary, self._stable = Sum(), Sum()
         # Stable's counts as if each block of it had as many requests as the canary's: what the
         # canary would have looked like. An incident that both share weighs the same in both.
-        self._matched = _Sum()
+        self._matched = Sum()
         # The canary's requests since stable's last one; weighed with the next.
-        self._waiting = _Sum()
+        self._waiting = Sum()
         self._baselines = (
             Baseline(objective.max_error_rate),
             Baseline(_CLIENT_GUESS),
@@ -167,13 +103,7 @@ class Evidence:
         self._no_worse = [0.0] * len(NON_INFERIOR_SHIFTS)
         self._no_slower = [0.0] * len(NON_INFERIOR_SHIFTS)
         self._latency = LatencyComparison()
-        # Failures; client errors; answers beyond the target; answers beyond a typical bound.
-        self._dispersions = (Dispersion(), Dispersion(), Dispersion(), Dispersion())
-        self._typical = -1
-        # What divides evidence for the canary, and what divides evidence against it.
-        self._tempering = [1.0, 1.0, 1.0]
-        self._suspected = [1.0, 1.0, 1.0]
-        self._fixed = [False, False, False]
+        self._tempering = Tempering()
         self._values = [0.0] * len(_TESTS)
         self._peaks = [0.0] * len(_TESTS)
         self._proofs = [0.0, 0.0]
@@ -183,7 +113,7 @@ class Evidence:
 
     def observe(self, block: Block) -> None:
         """Take in the next block; one without a canary, too: it shows what is usual."""
-        canary, stable = _Sum.of(block.canary), _Sum.of(block.stable)
+        canary, stable = Sum.of(block.canary), Sum.of(block.stable)
         if not canary and not stable:
             return
         changed = self._temper(canary, stable) or bool(canary)
@@ -196,7 +126,7 @@ class Evidence:
             if self._waiting and stable:
                 self._weigh(self._waiting, stable)
                 self._match(self._waiting, stable)
-                self._waiting = _Sum()
+                self._waiting = Sum()
                 changed = True
         failures, client, slowness = self._baselines
         failures.add(stable.failed, stable.requests)
@@ -206,60 +136,21 @@ class Evidence:
         if changed and self._canary:
             self._look()
 
-    def _temper(self, canary: _Sum, stable: _Sum) -> bool:
-        """Learn how clustered stable's outcomes are; whether an exponent is another one now.
-
-        From the canary's first request on an exponent may only rise, and only until stable has
-        shown enough. To rise is safe at any time: it makes every e-value above 1 smaller, also the
-        proof for promotion. What is only suspected counts in the canary's favour alone: it is not
-        taken back for what may be one client's failures, and goes on as before.
-        """
-        started = bool(canary or self._canary)
-        before, suspected = tuple(self._tempering), tuple(self._suspected)
-        counts = (
-            (stable.failed, stable.requests),
-            (stable.blamed, stable.blamed_of),
-            (stable.slow, stable.timed),
-        )
-        for i, (count, requests) in enumerate(counts):
-            if self._fixed[i] or not requests:
-                continue
-            dispersions = [self._dispersions[i]]
-            changed = dispersions[0].add(count, requests)
-            if i == _SLOWNESS:
-                dispersions.append(self._dispersions[3])
-                changed = self._add_typical(stable) or changed
-            if changed:
-                exponent = max(each.exponent() for each in dispersions)
-                doubtful = max(each.suspected() for each in dispersions)
-                if started:
-                    exponent = max(self._tempering[i], exponent)
-                    doubtful = max(self._suspected[i], doubtful)
-                self._tempering[i], self._suspected[i] = exponent, doubtful
-            self._fixed[i] = started and all(dispersion.settled for dispersion in dispersions)
-        if suspected != tuple(self._suspected) and started:
-            failures, client, slowness = zip(suspected, self._suspected, strict=True)
+    def _temper(self, canary: Sum, stable: Sum) -> bool:
+        """Learn how clustered stable's outcomes are; whether an exponent is another one now."""
+        tempering, started = self._tempering, bool(canary or self._canary)
+        proving, accusing = tuple(tempering.proving), tuple(tempering.accusing)
+        tempering.learn(stable, started=started)
+        if accusing != tuple(tempering.accusing) and started:
+            failures, client, slowness = zip(accusing, tempering.accusing, strict=True)
             self._against.temper(*failures)
             self._later[0].temper(*failures)
             self._later[1].temper(*slowness)
             self._latency.temper(*slowness)
             self._client.temper(*client)
-        return before != tuple(self._tempering) or suspected != tuple(self._suspected)
+        return (proving, accusing) != (tuple(tempering.proving), tuple(tempering.accusing))
 
-    def _add_typical(self, stable: _Sum) -> bool:
-        """Learn from a latency bound, too, which a quarter of stable's answers is beyond.
-
-        The target may be one that next to no answer is beyond.
-        """
-        if self._typical < 0 and stable.slower:
-            middle = stable.timed / 4.0
-            distances = [abs(count - middle) for count in stable.slower]
-            self._typical = distances.index(min(distances))
-        if not 0 <= self._typical < len(stable.slower):
-            return False
-        return self._dispersions[3].add(stable.slower[self._typical], stable.timed)
-
-    def _weigh_alone(self, canary: _Sum) -> None:
+    def _weigh_alone(self, canary: Sum) -> None:
         """Multiply what is held against the limits, and began after the first request."""
         for test, count, requests in (
             (_ERRORS, canary.failed, canary.requests),
@@ -270,11 +161,11 @@ class Evidence:
                 self._later[test == _LATENCY].weigh(
                     share_factors(count, requests, limit),
                     requests,
-                    self._suspected[_EXPONENT_OF[test]],
+                    self._tempering.accusing[_EXPONENT_OF[test]],
                 )
                 self._stretches[test].add(count, requests, limit)
 
-    def _weigh(self, canary: _Sum, stable: _Sum) -> None:
+    def _weigh(self, canary: Sum, stable: Sum) -> None:
         """Multiply what compares with stable by this block's factors, guessed from earlier ones."""
         objective = self._objective
         failures, client, slowness = self._baselines
@@ -282,7 +173,7 @@ class Evidence:
         ours, theirs = (canary.failed, canary.requests), (stable.failed, stable.requests)
         factors = [0.0] * len(ERROR_RATIOS)
         add_superiority(factors, ERROR_RATIOS, guess, ours, theirs)
-        self._against.weigh(factors, canary.requests, self._suspected[_FAILURES])
+        self._against.weigh(factors, canary.requests, self._tempering.accusing[FAILURES])
         self._stretches[_AGAINST].add(*ours, guess)
         margin = objective.margin * objective.max_error_rate
         if margin > 0.0:
@@ -291,7 +182,7 @@ class Evidence:
         ours, theirs = (canary.blamed, canary.blamed_of), (stable.blamed, stable.blamed_of)
         factors = [0.0] * len(ERROR_RATIOS)
         add_superiority(factors, ERROR_RATIOS, guess, ours, theirs)
-        self._client.weigh(factors, canary.blamed_of, self._suspected[_CLIENTS])
+        self._client.weigh(factors, canary.blamed_of, self._tempering.accusing[CLIENTS])
         self._stretches[_CLIENT].add(*ours, guess)
         margin = objective.margin * objective.slow_share
         if objective.latency_target_ms is not None and margin > 0.0:
@@ -305,10 +196,10 @@ class Evidence:
         self._latency.weigh(
             (canary.slower, canary.timed),
             (stable.slower, stable.timed),
-            self._suspected[_SLOWNESS],
+            self._tempering.accusing[SLOWNESS],
         )
 
-    def _match(self, canary: _Sum, stable: _Sum) -> None:
+    def _match(self, canary: Sum, stable: Sum) -> None:
         matched = self._matched
         if canary.requests and stable.requests:
             weight = min(1.0, canary.requests / stable.requests)
@@ -341,7 +232,7 @@ class Evidence:
     def _against_limit(self, test: int, count: float, requests: float) -> float:
         """Keep the proof that the canary keeps a limit; returns the evidence that it does not."""
         limit, kind = self._limit(test), _EXPONENT_OF[test]
-        proving, accusing = self._tempering[kind], self._suspected[kind]
+        proving, accusing = self._tempering.proving[kind], self._tempering.accusing[kind]
         broken, kept = bound.log_evidence(count / proving, requests / proving, limit)
         self._proofs[int(test == _LATENCY)] = kept
         if accusing != proving:
@@ -381,7 +272,7 @@ class Evidence:
 
     def _stable_lower(self, test: int) -> float:
         """What stable's share surely is, in the canary's blocks: `_ERRORS` or `_LATENCY`."""
-        matched, exponent = self._matched, self._tempering[_EXPONENT_OF[test]]
+        matched, exponent = self._matched, self._tempering.proving[_EXPONENT_OF[test]]
         count, requests = (
             (matched.failed, matched.requests) if test == _ERRORS else (matched.slow, matched.timed)
         )
@@ -451,7 +342,7 @@ class Evidence:
     ) -> tuple[float, bool, bool]:
         """For `_ERRORS` or `_LATENCY`: weight carried, proven or not, stable to blame or not."""
         limit, alpha = self._limit(test), self._alpha()
-        exponent = self._tempering[_EXPONENT_OF[test]]
+        exponent = self._tempering.proving[_EXPONENT_OF[test]]
         highest = bound.upper(count / exponent, requests / exponent, alpha)
         carried = min(1.0, limit / highest)
         needed = -log(alpha)
@@ -559,7 +450,7 @@ class Evidence:
                 shown,
                 lately=lately is not None,
             ),
-            tempering=self._tempering[_EXPONENT_OF[index]],
+            tempering=self._tempering.proving[_EXPONENT_OF[index]],
             lately=lately,
         )
 
@@ -576,13 +467,13 @@ class Evidence:
 
     def dump(self) -> str:
         """The state as text, at most 4,096 characters."""
-        numbers = [float(self._typical), float(len(self._waiting.slower))]
+        numbers = [float(len(self._waiting.slower))]
         for side in (self._canary, self._stable, self._matched, self._waiting):
             numbers += side.state()
         numbers += self._waiting.slower
         for baseline in self._baselines:
             numbers += [baseline.failed, baseline.requests]
-        numbers += self._tempering + self._suspected + [float(fixed) for fixed in self._fixed]
+        numbers += self._tempering.state()
         numbers += self._values + self._peaks + self._proofs
         numbers += [float(blame) for blame in self._blames]
         numbers += self._no_worse + self._no_slower
@@ -591,7 +482,7 @@ class Evidence:
         for stretch in self._stretches.values():
             numbers += stretch.state()
         numbers += self._latency.state()
-        spread = [value for each in self._learning() for value in each.values]
+        spread = [value for each in self._tempering.learning() for value in each.values]
         packed = struct.pack(f"<{len(numbers)}d{len(spread)}f", *numbers, *spread)
         text = base64.b64encode(packed).decode("ascii")
         return f"{_VERSION}.{_fingerprint(self._objective)}.{text}"
@@ -612,11 +503,6 @@ class Evidence:
     def _onsets(self) -> tuple[Onset, ...]:
         return (self._against, self._client, *self._later)
 
-    def _learning(self) -> list[Dispersion]:
-        """Those whose exponent is not fixed yet."""
-        fixed = (*self._fixed, self._fixed[_SLOWNESS])
-        return [each for each, done in zip(self._dispersions, fixed, strict=True) if not done]
-
     def _restore(self, packed: bytes) -> None:
         at = 0
 
@@ -634,19 +520,15 @@ class Evidence:
                 raise ValueError("a negative count")
             return found
 
-        typical, slower = take(2)
-        if not (-1.0 <= typical < MOST_BOUNDS and 0.0 <= slower <= MOST_BOUNDS):
+        (slower,) = take(1)
+        if not 0.0 <= slower <= MOST_BOUNDS:
             raise ValueError("not a state")
-        self._typical = int(typical)
         for side in (self._canary, self._stable, self._matched, self._waiting):
             side.restore(take_counts(6))
         self._waiting.slower = take_counts(int(slower))
         for baseline in self._baselines:
             baseline.failed, baseline.requests = take_counts(2)
-        self._tempering, self._suspected = take(3), take(3)
-        self._fixed = [bool(value) for value in take(3)]
-        if min(self._tempering + self._suspected) < 1.0:
-            raise ValueError("not a state")
+        self._tempering.restore(take)
         self._values, self._peaks, self._proofs = take(5), take(5), take(2)
         self._blames = [bool(value) for value in take(2)]
         self._no_worse, self._no_slower = take(len(self._no_worse)), take(len(self._no_slower))
@@ -655,7 +537,7 @@ class Evidence:
         for stretch in self._stretches.values():
             stretch.restore(take_counts(5))
         self._latency.restore(take)
-        for dispersion in self._learning():
+        for dispersion in self._tempering.learning():
             dispersion.values = take(SIZE, "f")
         if at != len(packed):
             raise ValueError("too long")

@@ -5,9 +5,15 @@ come in clusters: ten requests say no more than one. Stable shows how large the 
 index of dispersion: the variance of its counts over what independent requests would give.
 """
 
+from collections.abc import Callable
 from math import sqrt
 from typing import Final
 
+from tidegate.analysis.latency import MOST_BOUNDS
+from tidegate.analysis.sums import Sum
+
+FAILURES, CLIENTS, SLOWNESS = range(3)
+"""Kinds of outcomes; each has exponents of its own."""
 _LEVELS: Final = 6
 """Blocks are compared with their neighbours singly, in twos, in fours ... up to 32 blocks, since a
 cluster may be spread over seconds."""
@@ -121,3 +127,88 @@ class Dispersion:
             if squares - expected > sure * spread:
                 result = max(result, squares / expected)
         return max(min(result, FROM_FEW), self.exponent())
+
+
+class Tempering:
+    """The exponents of each kind of outcome: `FAILURES`, `CLIENTS`, `SLOWNESS`.
+
+    From the canary's first request on an exponent may only rise, and only until stable has shown
+    enough. To rise is safe at any time: it makes every e-value above 1 smaller, also the proof for
+    promotion. What is only suspected counts in the canary's favour alone: it is not taken back for
+    what may be one client's failures, and goes on as before.
+
+    Attributes:
+        proving: divide the evidence for the canary.
+        accusing: divide the evidence against it; none is smaller than in `proving`.
+    """
+
+    __slots__ = ("_dispersions", "_fixed", "_typical", "accusing", "proving")
+
+    def __init__(self) -> None:
+        self.proving = [1.0, 1.0, 1.0]
+        self.accusing = [1.0, 1.0, 1.0]
+        self._fixed = [False, False, False]
+        # Failures; client errors; answers beyond the target; answers beyond a typical bound.
+        self._dispersions = (Dispersion(), Dispersion(), Dispersion(), Dispersion())
+        self._typical = -1
+
+    def learn(self, stable: Sum, *, started: bool) -> None:
+        """Take in a block of stable's.
+
+        Args:
+            stable: what it did.
+            started: the canary had its first request.
+        """
+        counts = (
+            (stable.failed, stable.requests),
+            (stable.blamed, stable.blamed_of),
+            (stable.slow, stable.timed),
+        )
+        for i, (count, requests) in enumerate(counts):
+            if self._fixed[i] or not requests:
+                continue
+            dispersions = [self._dispersions[i]]
+            changed = dispersions[0].add(count, requests)
+            if i == SLOWNESS:
+                dispersions.append(self._dispersions[3])
+                changed = self._add_typical(stable) or changed
+            if changed:
+                exponent = max(each.exponent() for each in dispersions)
+                suspected = max(each.suspected() for each in dispersions)
+                if started:
+                    exponent = max(self.proving[i], exponent)
+                    suspected = max(self.accusing[i], suspected)
+                self.proving[i], self.accusing[i] = exponent, suspected
+            self._fixed[i] = started and all(each.settled for each in dispersions)
+
+    def _add_typical(self, stable: Sum) -> bool:
+        """Learn from a latency bound, too, which a quarter of stable's answers is beyond.
+
+        The target may be one that next to no answer is beyond.
+        """
+        if self._typical < 0 and stable.slower:
+            middle = stable.timed / 4.0
+            distances = [abs(count - middle) for count in stable.slower]
+            self._typical = distances.index(min(distances))
+        if not 0 <= self._typical < len(stable.slower):
+            return False
+        return self._dispersions[3].add(stable.slower[self._typical], stable.timed)
+
+    def learning(self) -> list[Dispersion]:
+        """Those whose exponent is not fixed yet: a state is not complete without them."""
+        fixed = (*self._fixed, self._fixed[SLOWNESS])
+        return [each for each, done in zip(self._dispersions, fixed, strict=True) if not done]
+
+    def state(self) -> list[float]:
+        """All that `restore` needs, besides what is in `learning`."""
+        fixed = [float(each) for each in self._fixed]
+        return [float(self._typical), *self.proving, *self.accusing, *fixed]
+
+    def restore(self, take: Callable[[int], list[float]]) -> None:
+        """Take back what `state` gave; ValueError if it cannot be."""
+        (typical,) = take(1)
+        self.proving, self.accusing = take(3), take(3)
+        self._fixed = [bool(value) for value in take(3)]
+        if not -1.0 <= typical < MOST_BOUNDS or min(self.proving + self.accusing) < 1.0:
+            raise ValueError("not a state")
+        self._typical = int(typical)
