@@ -1,10 +1,17 @@
-"""`champion` moves in a real MLflow registry, and the cluster follows; a bad one takes itself back.
+"""From a real MLflow registry to promoted: by an alias that is followed, and by one script.
 
-The policy is that of `docs/examples/mlflow-champion.yaml`: nobody touches the cluster but MLflow's
-alias, and a look at the source that is not waited five minutes for.
+`champion` moves and the cluster follows; a bad one takes itself back. The policy is that of
+`docs/examples/mlflow-champion.yaml`: nobody touches the cluster but MLflow's alias, and a look at
+the source that is not waited five minutes for.
+
+A trained model of the registry is released by `docs/examples/release.sh`, with all that it starts.
 """
 
 import json
+import os
+import subprocess
+import sys
+import sysconfig
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,14 +20,17 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from e2e import preparation_venv
 from e2e.cluster import paths
 from e2e.cluster.kube import Object, wait_for
 from e2e.load import Load, Orders, answers
+from e2e.native.program import triton_program
 from e2e.tests import artefacts
 from e2e.tests.space import (
     API,
     KIND,
     READY_SECONDS,
+    SECRET,
     SETTINGS,
     WEB_ADDRESS,
     Space,
@@ -30,16 +40,26 @@ from e2e.tests.space import (
     stable,
 )
 from tests.integration.fetch.mlflow_server import MlflowServer
+from tests.integration.fetch.mlflow_server import environment as mlflow_programs
 
 pytestmark = pytest.mark.slow
 
-EXAMPLE: Final = paths.REPOSITORY / "docs" / "examples" / "mlflow-champion.yaml"
+EXAMPLES: Final = paths.REPOSITORY / "docs" / "examples"
+EXAMPLE: Final = EXAMPLES / "mlflow-champion.yaml"
 NAME: Final = "ranker"
 RATE_HZ: Final = 20.0
 SECONDS: Final = 180.0
 GREETING: Final = "hello"
 SEVERAL: Final = 40
 """Requests by which a change would show."""
+DIGITS: Final = "digits"
+POLICY: Final[dict[str, Any]] = {
+    "runtime": {"resources": {"cpu": "100m", "memory": "1Gi"}},
+    "scaling": {"mode": "Fixed"},
+    "replicas": 1,
+    "rollout": {"bake": "1s"},
+}
+"""What is the team's own: what fits this node."""
 
 
 class Registry(MlflowServer):
@@ -206,3 +226,91 @@ def test_the_champion_moves_and_the_cluster_follows(
     assert now["status"]["rollout"]["phase"] == "RolledBack"
     assert now["metadata"]["generation"] == generation, "nobody but the registry asked"
     space.kube.delete(API, KIND, NAME, space.name)
+
+
+def trained(folder: Path) -> Path:
+    """A scikit-learn model with its held-out samples, as its author would log them."""
+    roots = [str(paths.REPOSITORY / "operator"), str(paths.REPOSITORY)]
+    subprocess.run(
+        [str(preparation_venv.python()), "-m", "e2e.models.digits", str(folder), "first"],
+        cwd=paths.REPOSITORY,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(roots)},
+        check=True,
+    )
+    return folder
+
+
+def programs(folder: Path) -> Path:
+    """What is on the path of the machine that releases: kubectl, tidegate, mlflow, Triton."""
+    scripts, operator = Path(sysconfig.get_path("scripts")), paths.REPOSITORY / "operator"
+    (folder / "kubectl").symlink_to(scripts / "kubectl")
+    (folder / "mlflow").symlink_to(mlflow_programs() / "mlflow")
+    triton_program(folder)
+    for name, python in (
+        ("tidegate", str(preparation_venv.python())),
+        ("kubectl-tidegate", sys.executable),
+    ):
+        run = f'#!/bin/sh\nPYTHONPATH={operator} exec {python} -m tidegate.cli "$@"\n'
+        (folder / name).write_text(run)
+        (folder / name).chmod(0o755)
+    return folder
+
+
+def kubeconfig(space: Space, folder: Path) -> Path:
+    """The administrator's, in the namespace of these tests."""
+    config = yaml.safe_load(SETTINGS.kubeconfig.read_text(encoding="utf-8"))
+    for context in config["contexts"]:
+        context["context"]["namespace"] = space.name
+    found = folder / "kubeconfig"
+    found.write_text(yaml.safe_dump(config), encoding="utf-8")
+    return found
+
+
+def test_one_script_from_the_registry_to_promoted(
+    registry: Registry, space: Space, tmp_path: Path
+) -> None:
+    files, tools, here = (tmp_path / name for name in ("files", "bin", "here"))
+    for folder in (files, tools, here):
+        folder.mkdir()
+    version = registry.register(DIGITS, trained(files), "candidate")
+    policy = {"apiVersion": API, "kind": KIND, "metadata": {"name": DIGITS}, "spec": POLICY}
+    (here / "policy.yaml").write_text(yaml.safe_dump(policy), encoding="utf-8")
+    secret = space.s3_secret(SECRET)["stringData"]
+    given = {
+        "MODEL": f"models:/{DIGITS}@candidate",
+        "FILE": "first.joblib",
+        "DATA": "prepared.source/digits.npz",
+        "SLO": "p95=500ms",
+        "NAME": DIGITS,
+        "STORE": f"s3://{artefacts.BUCKET}/released",
+        "SECRET": SECRET,
+        "POLICY": "policy.yaml",
+        "OPTIONS": f"--quick --max-drop 5% --endpoint {SETTINGS.s3_endpoint}",
+        "LONGEST": "3m",
+    }
+    done = subprocess.run(
+        ["sh", str(EXAMPLES / "release.sh")],
+        cwd=here,
+        env={
+            **registry.environment(),
+            **secret,
+            **given,
+            "PATH": f"{programs(tools)}:{os.environ['PATH']}",
+            "KUBECONFIG": str(kubeconfig(space, tmp_path)),
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout[-4000:]}\n{space.told(DIGITS)}"
+    report = json.loads((here / "prepared" / "report.json").read_text(encoding="utf-8"))
+    found = space.live(DIGITS)
+    serves = stable(found)
+    assert serves["source"] == report["published"]["uri"]
+    assert serves["digest"] == f"sha256:{report['published']['sha256']}"
+    # What the team says and what was found out stand side by side.
+    assert found["spec"]["replicas"] == 1
+    assert found["spec"]["goldenRequests"]["configMapName"]
+    assert version == "1"
+    space.kube.delete(API, KIND, DIGITS, space.name)
