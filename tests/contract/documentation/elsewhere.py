@@ -31,14 +31,16 @@ NOT_HERE: Final = (
     Elsewhere("make demo$", "a cluster with pods, two minutes", "e2e/tests/test_demo.py"),
     Elsewhere("make demo DEMO=", "a cluster with pods; the options: unit tests", "tests/unit/demo"),
     Elsewhere("CLUSTER=current make demo|export ", "a cluster and a store of the reader's own"),
-    Elsewhere("[.]venv/bin/python -m e2e.bench.autoscaling", "an hour of two cores"),
+    Elsewhere(
+        "(PYTHONPATH=.* )?[.]venv/bin/python -m e2e.bench[.]", "minutes to an hour", "e2e/bench"
+    ),
     # What asks a package index or a registry.
     Elsewhere("pip (install|wheel) ", "asks a package index"),
     Elsewhere("skopeo copy ", "asks a registry"),
     Elsewhere("npm pack |tar -xzf uplot|cp package/", "asks a package index"),
     # What takes pods.
     Elsewhere("helm test ", "takes pods", "e2e/tests/test_chart.py"),
-    Elsewhere(f"{LOGS} *(--tail=50)?( [|] grep .*)?$", "takes pods; its words: below"),
+    Elsewhere(f"{LOGS}( --tail=-?[0-9]+)?( [|] grep .*)?$", "takes pods; its words: test_commands"),
     Elsewhere("kubectl logs (magika-x7k2m4q9ab-5d9c7 -c fetch|-f job/)", "takes pods"),
     Elsewhere("kubectl tidegate logs ", "takes pods", "tests/unit/cli/test_logs.py"),
     Elsewhere("kubectl tidegate dashboard", "takes pods", "tests/unit/cli/test_forwarding.py"),
