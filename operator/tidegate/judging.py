@@ -27,6 +27,8 @@ FAST_S: Final = 0.25
 SUSPECT_FOR_S: Final = 10.0
 UNREAD_S: Final = 5.0
 """So long without an answer is worth a word; before, the pod may just be starting or leaving."""
+NO_EVIDENCE: Final = 1.0 + 1e-9
+"""Evidence of nothing: a mean of ones, rounded."""
 EVEN_AFTER_S: Final = 15.0
 """Until requests that queued under an uneven load have been answered and pods share it anew."""
 RATE_OVER_S: Final = 30.0
@@ -279,7 +281,7 @@ def epoch_of(text: str) -> float | None:
 def _looks_bad(judgement: Judgement) -> bool:
     """Whether the data speak against the canary, if not loudly enough yet."""
     return any(
-        result.evidence > 1.0 and result.consequence is Consequence.ROLL_BACK
+        result.evidence > NO_EVIDENCE and result.consequence is Consequence.ROLL_BACK
         for result in judgement.results
     )
 
