@@ -73,9 +73,10 @@ def upper(failed: float, requests: float, alpha: float) -> float:
         requests: out of.
         alpha: chance to be wrong, once or more.
     """
-    if requests <= 0.0 or failed >= requests:
-        return 1.0
     good = requests - failed
+    # Parts of a request, from tempering, may leave less of a good one than a share can show.
+    if requests <= 0.0 or good <= 1e-12 * requests:
+        return 1.0
     # S ln p + (n - S) ln (1 - p) = level, on the side where it falls. As a function of the logit t
     # it is S t - n ln (1 + e^t): concave, so Newton's method comes down to the root from above.
     level = log_beta(_PRIOR + failed, _PRIOR + good) - _LOG_PRIOR_BETA + log(alpha)
