@@ -4,9 +4,10 @@ From objects, pods and measurements to `tidegate.rollout.Situation` and to the p
 Pure.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any, Final
 
 from tidegate import placement, rollout, scaling, source, verbs
@@ -70,6 +71,9 @@ class Scene:
     forgiven: bool = False
     failure: Finding | None = None
     look: source.Look = field(default_factory=source.Look)
+    # What follows from the above and is asked for again and again while a plan is made.
+    _views: dict[tuple[str, int], RevisionView] = field(default_factory=dict, init=False)
+    _summaries: dict[str, Summary | None] = field(default_factory=dict, init=False)
 
     @property
     def wanted(self) -> int:
@@ -85,7 +89,7 @@ class Scene:
             spec=self.spec,
             record=record,
             target=target,
-            target_for=revision_hash(pod_shape(self.spec)),
+            target_for=self._target_for,
             stable=self._side(record.stable),
             canary=self._side(record.canary if live else target),
             failed=None if self.forgiven else self._failures(record).get(target),
@@ -101,6 +105,10 @@ class Scene:
             undo_to=self._undo_to(record),
             now=self.now,
         )
+
+    @cached_property
+    def _target_for(self) -> str:
+        return revision_hash(pod_shape(self.spec))
 
     def _side(self, hash_: str) -> Side | None:
         revision = self.known.get(hash_)
@@ -332,8 +340,11 @@ class Scene:
         return min(known, default=None)
 
     def _starts(self, revision: Revision) -> Summary | None:
-        there = (p for p in self.pods(revision) if not p["metadata"].get("deletionTimestamp"))
-        return summarise(start for pod in there if (start := cold_start(pod)) is not None)
+        if revision.hash not in self._summaries:
+            there = (p for p in self.pods(revision) if not p["metadata"].get("deletionTimestamp"))
+            found = summarise(start for pod in there if (start := cold_start(pod)) is not None)
+            self._summaries[revision.hash] = found
+        return self._summaries[revision.hash]
 
     def keeps_failed(self, record: Record) -> bool:
         """Whether a failed canary's pods still stay."""
@@ -358,6 +369,12 @@ class Scene:
 
     def view(self, revision: Revision, wanted: int) -> RevisionView:
         """A revision and how it does."""
+        key = (revision.hash, wanted)
+        if key not in self._views:
+            self._views[key] = self._viewed(revision, wanted)
+        return self._views[key]
+
+    def _viewed(self, revision: Revision, wanted: int) -> RevisionView:
         pods = self.pods(revision)
         finding = diagnose_revision(
             self.observed.children.get(revision.deployment_ref),
@@ -371,16 +388,20 @@ class Scene:
             revision, finding, len(there), sum(map(is_ready, there)), self._starts(revision)
         )
 
-    def pods(self, revision: Revision) -> list[Object]:
+    def pods(self, revision: Revision) -> Sequence[Object]:
         """Its pods, oldest first."""
-        found = [
-            p
-            for p in self.observed.pods
-            if (p["metadata"].get("labels") or {}).get(REVISION_LABEL) == revision.hash
-        ]
-        return sorted(
-            found, key=lambda p: (p["metadata"]["creationTimestamp"], p["metadata"]["name"])
-        )
+        return self._pods_by_revision.get(revision.hash, ())
+
+    @cached_property
+    def _pods_by_revision(self) -> dict[str, list[Object]]:
+        found: dict[str, list[Object]] = {}
+        for pod in self.observed.pods:
+            hash_ = (pod["metadata"].get("labels") or {}).get(REVISION_LABEL)
+            if hash_ is not None:
+                found.setdefault(hash_, []).append(pod)
+        for pods in found.values():
+            pods.sort(key=lambda p: (p["metadata"]["creationTimestamp"], p["metadata"]["name"]))
+        return found
 
     def is_pinned(self, revision: Revision) -> bool:
         """Whether all of its pods load the same bytes."""

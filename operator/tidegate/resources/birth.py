@@ -51,13 +51,11 @@ def _config_map(spec: Spec, parts: Parts) -> dict[str, Any]:
     }
     if parts.sidecar:
         latency, overload = spec.slo.latency, spec.traffic.overload
-        data[ENVOY_FILE] = envoy.render(
-            envoy.envoy_config(
-                latency_target_ms=None if latency is None else duration_ms(latency.target),
-                max_pending=None if overload is None else overload.max_pending,
-                reserved=None if overload is None else overload.reserved,
-                revision=parts.hash,
-            )
+        data[ENVOY_FILE] = envoy.envoy_file(
+            None if latency is None else duration_ms(latency.target),
+            None if overload is None else overload.max_pending,
+            None if overload is None else overload.reserved,
+            parts.hash,
         )
     return {
         "apiVersion": "v1",

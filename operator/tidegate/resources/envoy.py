@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from tidegate.resources.envoy_answers import (
@@ -220,6 +221,24 @@ def envoy_config(
             ],
         },
     }
+
+
+@lru_cache(maxsize=32)
+def envoy_file(
+    latency_target_ms: int | None, max_pending: int | None, reserved: int | None, revision: str
+) -> str:
+    """Envoy's file in one revision's pods: `render` of `envoy_config` with these, remembered.
+
+    Until a revision is recorded each pass lets it be born again, and this is most of that.
+    """
+    return render(
+        envoy_config(
+            latency_target_ms=latency_target_ms,
+            max_pending=max_pending,
+            reserved=reserved,
+            revision=revision,
+        )
+    )
 
 
 def render(config: dict[str, Any]) -> str:
