@@ -5,8 +5,10 @@ fast tests nor a change of the chart need a Go toolchain or a `helm` on the mach
 end-to-end tests install the chart with a real `helm`.
 """
 
+import pickle
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,9 +54,15 @@ def documents(rendered: Mapping[str, str]) -> Iterator[tuple[dict[str, Any], str
         if name == NOTES:
             continue
         for part in re.split(r"^---[ \t]*$", text, flags=re.MULTILINE):
-            document = yaml.load(part, Loader=LOADER)
+            document = pickle.loads(_parsed(part))
             if document is not None:
                 yield document, part.strip("\n") + "\n"
+
+
+@lru_cache(maxsize=512)
+def _parsed(text: str) -> bytes:
+    """A document, pickled: most are the same whatever the values, and each caller wants its own."""
+    return pickle.dumps(yaml.load(text, Loader=LOADER))
 
 
 def objects(values: Mapping[str, Any] | None = None, **options: Any) -> list[dict[str, Any]]:
