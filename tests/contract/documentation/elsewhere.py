@@ -40,9 +40,7 @@ NOT_HERE: Final = (
     Elsewhere("npm pack |tar -xzf uplot|cp package/", "asks a package index"),
     # What takes pods.
     Elsewhere("helm test ", "takes pods", "e2e/tests/test_chart.py"),
-    Elsewhere(f"{LOGS}( --tail=-?[0-9]+)?( [|] grep .*)?$", "takes pods; its words: test_commands"),
-    Elsewhere("kubectl logs (magika-x7k2m4q9ab-5d9c7 -c fetch|-f job/)", "takes pods"),
-    Elsewhere("kubectl tidegate logs ", "takes pods", "tests/unit/cli/test_logs.py"),
+    Elsewhere("kubectl logs -f job/", "takes pods"),
     Elsewhere("kubectl tidegate dashboard", "takes pods", "tests/unit/cli/test_forwarding.py"),
     Elsewhere("kubectl port-forward ", "takes pods"),
     Elsewhere("curl ", "takes pods", "e2e/tests/test_serving.py"),

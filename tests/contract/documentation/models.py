@@ -164,14 +164,21 @@ def rolling(reader: Reader) -> None:
         running(reader, one["metadata"]["name"], one["metadata"]["labels"])
 
 
-def running(reader: Reader, name: str, labels: Mapping[str, str]) -> None:
+def running(
+    reader: Reader,
+    name: str,
+    labels: Mapping[str, str],
+    *,
+    space: str = "",
+    containers: tuple[str, ...] = ("triton", "envoy", "fetch"),
+) -> None:
     """A pod that is ready."""
-    path = path_of("v1", "pods", reader.namespace, name)
-    meta = {"name": name, "namespace": reader.namespace, "labels": dict(labels)}
+    space = space or reader.namespace
+    path = path_of("v1", "pods", space, name)
+    meta = {"name": name, "namespace": space, "labels": dict(labels)}
     made = {"apiVersion": "v1", "kind": "Pod", "metadata": meta}
-    reader.kube.apply_all(
-        [made | {"spec": {"containers": [{"name": "triton", "image": "triton"}]}}]
-    )
+    spec_ = {"nodeName": "node-1", "containers": [{"name": c, "image": c} for c in containers]}
+    reader.kube.apply_all([made | {"spec": spec_}])
     ready = [{"type": "Ready", "status": "True"}]
     live = reader.kube.request("GET", path)
     body = live | {"status": {"phase": "Running", "conditions": ready}}

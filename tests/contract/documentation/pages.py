@@ -8,12 +8,12 @@ import yaml
 
 from tests.contract.documentation.models import (
     SCALED,
-    STEP,
     V1,
     changed,
     document,
     named,
     rolling,
+    running,
     serving,
 )
 from tests.contract.documentation.reader import ROOT
@@ -31,6 +31,7 @@ from tests.contract.documentation.setups import (
     shown,
     with_event,
     with_lease,
+    with_logs,
     with_node,
     without_release,
 )
@@ -169,6 +170,13 @@ PAGES: Final[Mapping[str, Page]] = {
             )
         },
     ),
+    "docs/guide/model-sources.md": Page(
+        both(
+            of_models(),
+            with_node,
+            lambda reader: running(reader, "magika-x7k2m4q9ab-5d9c7", {}),
+        )
+    ),
     "docs/guide/own-prometheus.md": Page(
         of_models(ranker=d.STEADY), ends={"kubectl tidegate doctor": 1}
     ),
@@ -210,12 +218,12 @@ PAGES: Final[Mapping[str, Page]] = {
         ends={"kubectl tidegate doctor": 1},
     ),
     "docs/reference/events.md": Page(both(of_models(magika=d.STEADY), with_event)),
-    f"{RUNBOOKS}no-leader.md": Page(with_lease),
-    f"{RUNBOOKS}rolled-back.md": Page(of_models(magika=d.ROLLED_BACK)),
+    f"{RUNBOOKS}no-leader.md": Page(both(with_lease, with_logs)),
+    f"{RUNBOOKS}rolled-back.md": Page(both(with_logs, of_models(magika=d.ROLLED_BACK))),
     f"{RUNBOOKS}waiting-for-gpu.md": Page(both(of_models(magika=d.GPU), with_node)),
 }
 
 
 def page_of(name: str) -> Page:
     """A page; a runbook is read with a rollout under way."""
-    return PAGES.get(name) or Page(of_models(magika=STEP) if name.startswith(RUNBOOKS) else nothing)
+    return PAGES.get(name) or Page(with_logs if name.startswith(RUNBOOKS) else nothing)

@@ -51,6 +51,8 @@ class Reader:
         self, plane: ControlPlane, kube: KubeClient, folder: Path, by_hand: set[str]
     ) -> None:
         self.plane, self.kube, self.folder, self.by_hand = plane, kube, folder, by_hand
+        self.kubelet = 0
+        """Port of the node's kubelet; 0: it has none."""
         programs = folder.parent / "programs"
         if not programs.exists():
             programs.mkdir()

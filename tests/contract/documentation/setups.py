@@ -9,7 +9,8 @@ import yaml
 
 from e2e.cluster import gobuild
 from helm.chart import objects
-from tests.contract.documentation.models import V1, V3, document, rolling
+from tests.contract.documentation.kubelet import ADDRESS
+from tests.contract.documentation.models import V1, V3, document, rolling, running
 from tests.contract.documentation.reader import Reader, collection
 from tests.unit.cli import documents as d
 from tidegate.api import names
@@ -118,6 +119,7 @@ def route(reader: Reader, name: str, **meta: Any) -> None:
 
 def with_node(reader: Reader) -> None:
     """One node, which has room."""
+    state: dict[str, Any]
     room = {"cpu": "32", "memory": "128Gi", "pods": "110"}
     node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"}}
     reader.kube.apply_all([node])
@@ -125,9 +127,20 @@ def with_node(reader: Reader) -> None:
     ready = [{"type": "Ready", "status": "True"}]
     live["spec"] = {}  # admission taints a new one
     live = reader.kube.request("PUT", "/api/v1/nodes/node-1", body=live)
-    body = live | {"status": {"allocatable": room, "capacity": room, "conditions": ready}}
-    reader.kube.request("PUT", "/api/v1/nodes/node-1/status", body=body)
+    state = {"allocatable": room, "capacity": room, "conditions": ready}
+    if reader.kubelet:
+        state["addresses"] = [{"type": "InternalIP", "address": ADDRESS}]
+        state["daemonEndpoints"] = {"kubeletEndpoint": {"Port": reader.kubelet}}
+    reader.kube.request("PUT", "/api/v1/nodes/node-1/status", body=live | {"status": state})
+
+
+def with_logs(reader: Reader) -> None:
+    """A rollout under way, and an operator, on a node whose kubelet gives their logs."""
+    of_models()(reader)
+    with_node(reader)
     rolling(reader)
+    labels = {"app.kubernetes.io/component": "operator"}
+    running(reader, "operator", labels, space="tidegate-system", containers=("operator",))
 
 
 def with_event(reader: Reader) -> None:

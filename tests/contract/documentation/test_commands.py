@@ -19,11 +19,13 @@ import pytest
 from e2e.cluster.control_plane import ControlPlane, control_plane
 from e2e.cluster.kube import KubeClient
 from tests.contract.documentation.elsewhere import LOGS, NOT_HERE
+from tests.contract.documentation.kubelet import kubelet
 from tests.contract.documentation.pages import PAGES, Page, page_of
 from tests.contract.documentation.reader import ROOT, Done, Reader, operating
 from tests.contract.documentation.setups import released
 from tests.contract.documentation.steps import Step, filled, shape, steps
 from tests.unit.architecture.test_docs import pages
+from tests.unit.cli.test_logs import LINE
 from tidegate.api import names
 
 pytestmark = pytest.mark.contract
@@ -31,6 +33,17 @@ pytestmark = pytest.mark.contract
 STEPS: Final = {name: list(steps(text)) for name, text in pages().items()}
 
 ALL: Final = f"/apis/{names.API_VERSION}/{names.PLURAL}"
+
+
+def sought() -> list[str]:
+    """What pages look for in the operator's log."""
+    return [
+        word
+        for found in STEPS.values()
+        for step in found
+        if step.command.startswith(LOGS) and "grep" in step.command
+        for word in step.command.rpartition("'")[0].rpartition("'")[2].split("|")
+    ]
 
 
 def elsewhere(command: str) -> bool:
@@ -106,15 +119,34 @@ def operator(kube: KubeClient, by_hand: set[str]) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def node(plane: ControlPlane) -> Iterator[int]:
+    """The port of a kubelet."""
+    logs = {
+        "operator": "\n".join(json.dumps({"event": word.strip('"')}) for word in sought()),
+        "triton": "successfully loaded 'magika'",
+        "envoy": json.dumps(LINE),
+        "fetch": "4 files, verified",
+    }
+    with kubelet(plane, logs) as port:
+        yield port
+
+
 @pytest.fixture
 def reader(
-    plane: ControlPlane, kube: KubeClient, operator: None, by_hand: set[str], tmp_path: Path
+    plane: ControlPlane,
+    kube: KubeClient,
+    operator: None,
+    node: int,
+    by_hand: set[str],
+    tmp_path: Path,
 ) -> Reader:
     """In a folder that has the repository's files, on a cluster without ModelDeployments."""
     by_hand.clear()
     folder = tmp_path / "reader"
     folder.mkdir()
     reader = Reader(plane, kube, folder, by_hand)
+    reader.kubelet = node
     for one in kube.request("GET", ALL)["items"]:
         kube.delete(
             names.API_VERSION, names.KIND, one["metadata"]["name"], one["metadata"]["namespace"]
@@ -187,15 +219,8 @@ def test_what_is_looked_for_in_the_operators_log_is_written_there() -> None:
     text = "".join(
         p.read_text(encoding="utf-8") for p in (ROOT / "operator/tidegate/runtime").rglob("*.py")
     )
-    sought = [
-        word
-        for found in STEPS.values()
-        for step in found
-        if step.command.startswith(LOGS) and "grep" in step.command
-        for word in step.command.rpartition("'")[0].rpartition("'")[2].split("|")
-    ]
-    assert len(sought) >= 4
-    assert [word for word in sought if word not in text] == []
+    assert len(sought()) >= 4
+    assert [word for word in sought() if word not in text] == []
 
 
 @pytest.mark.parametrize(
