@@ -119,11 +119,15 @@ def integration_frameworks(progress: Progress) -> None:
 
 
 def _preparation(progress: Progress, *, frameworks: bool) -> None:
-    with progress.step("the preparation's environment"):
-        python = str(preparation_venv.python(frameworks=frameworks))
+    python = _preparation_python(progress, frameworks=frameworks)
     chosen = "frameworks" if frameworks else "not frameworks"
     command = [python, "-m", "pytest", "-q", PREPARATION, "-m", chosen]
     _call(progress, "preparation tests", command)
+
+
+def _preparation_python(progress: Progress, *, frameworks: bool = False) -> str:
+    with progress.step("the preparation's environment"):
+        return str(preparation_venv.python(frameworks=frameworks))
 
 
 def integration_clouds(progress: Progress) -> None:
@@ -147,6 +151,7 @@ def cluster(progress: Progress) -> None:
 def e2e(progress: Progress) -> None:
     """End-to-end tests without the slow ones."""
     preflight.for_browser(progress)
+    _preparation_python(progress)
     _call(
         progress,
         "end-to-end tests",
@@ -157,6 +162,7 @@ def e2e(progress: Progress) -> None:
 def e2e_full(progress: Progress) -> None:
     """All end-to-end tests."""
     preflight.for_browser(progress)
+    _preparation_python(progress)
     _call(progress, "end-to-end tests, all", [PYTHON, "-m", "pytest", "-q", "e2e/tests"])
 
 
