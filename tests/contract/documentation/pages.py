@@ -200,9 +200,9 @@ PAGES: Final[Mapping[str, Page]] = {
                 detector_yaml=SIMULATED.format(version=1),
                 v1_yaml=SIMULATED.format(version=1),
                 v2_yaml=SIMULATED.format(version=2),
-                # As long as on the page.
-                day_csv="time,rps\n" + "".join(f"{60 * i},3\n" for i in range(120)),
-                load_csv="time,rps\n" + "".join(f"{60 * i},1\n" for i in range(40)),
+                # Hours and minutes, as on the page; few requests.
+                day_csv="time,rps\n" + "".join(f"{60 * i},0.5\n" for i in range(120)),
+                load_csv="time,rps\n" + "".join(f"{60 * i},1\n" for i in range(12)),
             )
         ),
         instead={
