@@ -20,6 +20,7 @@ HELD: Final = {
     "gateway.envoyproxy.io": "tests/contract/test_gateway_policies.py",
     "gateway.networking.k8s.io": NATIVE,
     "rbac.authorization.k8s.io": NATIVE,
+    "batch": NATIVE,
     "": NATIVE,
     # Before `tidegate migrate`: what comes of them is held.
     "apps": MIGRATED,
