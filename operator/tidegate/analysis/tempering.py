@@ -28,12 +28,16 @@ _ENOUGH_BLOCKS: Final = (300.0, 1_000.0)
 FROM_FEW: Final = 10.0
 """No suspicion is larger: it may rest on an incident of stable's, after which a bad canary must not
 be given a hundred times as many failures."""
+_LEAST_SHARE: Final = 0.2
+"""A block of a pair has at least this share of the pair's requests, or the pair says nothing."""
 _SURE: Final = 4.0
 """Standard deviations by which the dispersion has to exceed that of independent requests."""
-_SURE_OF_MANY: Final = 2.6
+SURE_OF_MANY: Final = 2.6
 _SURE_OF_FEW: Final = 3.8
 """The same where nothing is left out: the first and, divided by the root of the number of pairs,
 the second."""
+_SURE_OF_SLOWNESS: Final = 4.0
+"""In place of the first: of slow answers there are many, so that false suspicions would be, too."""
 
 
 class Dispersion:
@@ -77,8 +81,9 @@ class Dispersion:
             before, out_of = values[at + 1], values[at + 2]
             values[at] = 0.0
             m, n = before + failed, out_of + requests
-            if m >= 2.0 and out_of > 0.0 and requests > 0.0:
-                share = out_of / n
+            share = out_of / n if n else 0.0
+            # One failure in a block that has next to none of the pair's requests would weigh much.
+            if m >= 2.0 and _LEAST_SHARE <= share <= 1.0 - _LEAST_SHARE:
                 # Hypergeometric: where nearly all fail, there is little left to vary.
                 room = 1.0 - (m - 1.0) / (n - 1.0) if n > m else 0.0
                 d2 = (before - m * share) ** 2 / (share * (1.0 - share))
@@ -108,10 +113,13 @@ class Dispersion:
                 result = max(result, squares / expected)
         return min(result, LARGEST)
 
-    def suspected(self) -> float:
+    def suspected(self, sure_of_many: float = SURE_OF_MANY) -> float:
         """The same, nothing left out: what may be, before much is known; at least `exponent`.
 
         The first cluster that stable shows is all the warning there is before a canary has one.
+
+        Args:
+            sure_of_many: standard deviations that are asked for where there are many pairs.
         """
         result = 1.0
         values = self.values
@@ -123,7 +131,7 @@ class Dispersion:
             # Of n pairs alike the spread is sqrt(2 / n) of what is expected. The fewer there are,
             # the longer is the tail of what independent requests give (of chi-squared, here).
             spread = sqrt(max(values[at + 5], 0.0))
-            sure = _SURE_OF_MANY + _SURE_OF_FEW * spread / (expected * sqrt(2.0))
+            sure = sure_of_many + _SURE_OF_FEW * spread / (expected * sqrt(2.0))
             if squares - expected > sure * spread:
                 result = max(result, squares / expected)
         return max(min(result, FROM_FEW), self.exponent())
@@ -174,7 +182,8 @@ class Tempering:
                 changed = self._add_typical(stable) or changed
             if changed:
                 exponent = max(each.exponent() for each in dispersions)
-                suspected = max(each.suspected() for each in dispersions)
+                sure = _SURE_OF_SLOWNESS if i == SLOWNESS else SURE_OF_MANY
+                suspected = max(each.suspected(sure) for each in dispersions)
                 if started:
                     exponent = max(self.proving[i], exponent)
                     suspected = max(self.accusing[i], suspected)
