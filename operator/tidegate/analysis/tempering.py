@@ -28,7 +28,7 @@ _ENOUGH_BLOCKS: Final = (300.0, 1_000.0)
 FROM_FEW: Final = 10.0
 """No suspicion is larger: it may rest on an incident of stable's, after which a bad canary must not
 be given a hundred times as many failures."""
-_LEAST_SHARE: Final = 0.2
+_LEAST_SHARE: Final = 0.1
 """A block of a pair has at least this share of the pair's requests, or the pair says nothing."""
 _SURE: Final = 4.0
 """Standard deviations by which the dispersion has to exceed that of independent requests."""
