@@ -247,6 +247,8 @@ def example(storage: str) -> list[Object]:
         claim("prepare", storage) if item["kind"] == "PersistentVolumeClaim" else item
         for item in yaml.safe_load_all(EXAMPLE.read_text(encoding="utf-8"))
     ]
+    role = next(item for item in found if item["kind"] == "Role")
+    role["rules"][-1]["resourceNames"] = [SECRET]
     pod = found[-1]["spec"]["template"]["spec"]
     fetch, work = pod["initContainers"]
     fetch["env"] = [{"name": "SOURCE", "value": f"s3://{artefacts.BUCKET}/trained/digits"}]

@@ -52,7 +52,9 @@ def apply_prepared(client: "Client", space: str, folder: Path) -> list[str]:
                 content_type=APPLY,
             )
         except ApiError as error:
-            mend = f"grant patch and create of {plural} in {space}" * (error.status == 403)
+            # Admission refuses with the same status, and says itself what to do.
+            missing = error.status == 403 and " cannot " in error.message
+            mend = f"grant patch and create of {plural} in {space}" * missing
             raise Trouble(f"{plural} {name}: {error.message}", mend) from None
         applied.append(f"{document['kind'].lower()}/{name}")
     return applied
