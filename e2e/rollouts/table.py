@@ -28,7 +28,8 @@ with 5 % of the traffic, without a mirror, at an SLO of 1 % errors, unless the r
 
 *First to last failing* is counted between failing responses; *decided after* runs from the change
 of the spec until status tells the outcome, a new pod's start included. Where a scenario was played
-more than once, the figures are medians with the least and the most.
+more than once, the figures are medians with the least and the most. The client waits 5 s for an
+answer, so a version that hangs is given up by its first clients only then.
 """
 
 
