@@ -12,10 +12,12 @@ from dataclasses import asdict
 from typing import Final
 
 from e2e.bench.report import Report, parser
+from e2e.bench.stage import require_cluster
 from e2e.cluster.kube import KubeClient, NotReached
 from e2e.cluster.progress import Progress
 from e2e.rollouts.scenarios import BY_NAME
 from e2e.rollouts.stage import Result, Stage, play
+from e2e.tests.installation import install
 from e2e.tests.space import SETTINGS, Space
 
 NAMESPACE: Final = "bench-rollback"
@@ -62,7 +64,9 @@ def main() -> int:
     report.await_quiet(options.patience)
     results: list[Result] = []
     seed = int(time.time()) % 1_000_000_000
+    require_cluster(SETTINGS)
     with KubeClient(SETTINGS.kubeconfig, user_agent="tidegate-bench") as kube:
+        install(kube, progress)
         space = Space(kube, NAMESPACE)
         space.create()
         stage = Stage(space, BY_NAME[options.names[0]])
