@@ -8,7 +8,7 @@ own batches and its own load, which drifts, too.
 
 Rows give the processor time of the reader's process: of one look (all pods of one deployment read,
 parsed, and what they come to worked out) and of a look at all. Once with the law, capacity model
-included, and once with reading and parsing alone; the first minute, in which there is no data yet,
+included, and once with reading and parsing alone; the first minute, in which little is known yet,
 and the second, in which the capacity model is new to everybody, are told apart from what follows.
 """
 
@@ -56,7 +56,7 @@ PAGE_EVERY_S: Final = 2.5
 """Played counters move so often: the playing process has work enough."""
 PER_ADDRESS: Final = 250
 LEARNING_S: Final = 70.0
-"""Nothing is known of less than a minute."""
+"""The law says something from 15 s on; its windows are full after a minute."""
 
 
 @dataclass(frozen=True)
