@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -38,11 +39,19 @@ def own_address() -> str:
         return str(probe.getsockname()[0])
 
 
+PAGES = {
+    "/stats/prometheus": b"# TYPE envoy_server_uptime gauge\nenvoy_server_uptime{} 60\n",
+    "/metrics": b"# TYPE tidegate_leader gauge\ntidegate_leader 1\n"
+    b"# TYPE tidegate_modeldeployment_condition gauge\n"
+    b'tidegate_modeldeployment_condition{namespace="a",modeldeployment="b",condition="Ready"} 1\n',
+}
+
+
 class Page(BaseHTTPRequestHandler):
-    """As much of a sidecar's page as says that there is a pod."""
+    """As much of a sidecar's page and of the operator's as says that there is a pod."""
 
     def do_GET(self) -> None:
-        body = b"# TYPE envoy_server_uptime gauge\nenvoy_server_uptime{} 60\n"
+        body = PAGES[self.path]
         self.send_response(200)
         self.send_header("Content-Type", "text/plain; version=0.0.4")
         self.send_header("Content-Length", str(len(body)))
@@ -53,47 +62,79 @@ class Page(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+@dataclass
+class Prometheus:
+    """One that runs, and what it is to scrape.
+
+    Attributes:
+        address: of it; no loopback.
+        port: of it.
+        file: its configuration.
+        page: address of the pages.
+    """
+
+    address: str
+    port: int
+    file: Path
+    page: str
+
+    def scrape(self, *jobs: dict[str, Any]) -> None:
+        """From now on these jobs, the models' besides."""
+        model = {"namespace": SPACE, "pod": "known-1", LABEL: "known"}
+        other = {"namespace": SPACE, "pod": "gateway-1"}
+        pods = [self.job("sidecar", **model), self.job("a-gateway", **other)]
+        for one in pods:
+            one["metrics_path"] = "/stats/prometheus"
+        times = {"scrape_interval": "1s", "scrape_timeout": "1s"}
+        text = yaml.safe_dump({"global": times, "scrape_configs": [*pods, *jobs]})
+        self.file.write_text(text, encoding="utf-8")
+
+    def job(self, name: str, at: str = "", **labels: str) -> dict[str, Any]:
+        """A job that scrapes one page."""
+        targets = [{"targets": [at or self.page], "labels": labels}]
+        return {"job_name": name, "static_configs": targets}
+
+    def reload(self) -> None:
+        """Have it read its configuration."""
+        httpx.post(f"http://{self.address}:{self.port}/-/reload").raise_for_status()
+
+    def value(self, query: str) -> str:
+        """Of a query with one answer; '' where there is none, or nobody answers."""
+        try:
+            answer = httpx.get(
+                f"http://{self.address}:{self.port}/api/v1/query", params={"query": query}
+            )
+        except httpx.TransportError:
+            return ""
+        found = answer.json()["data"]["result"] if answer.status_code == 200 else []
+        return str(found[0]["value"][1]) if found else ""
+
+
 @pytest.fixture(scope="module")
-def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
-    """Address and port of one that scrapes a pod of the model *known*, and another Envoy."""
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """It scrapes a pod of the model *known*, and another Envoy."""
     folder, address = tmp_path_factory.mktemp("prometheus"), own_address()
     pod = ThreadingHTTPServer(("127.0.0.1", 0), Page)
     Thread(target=pod.serve_forever, daemon=True).start()
-    at = [f"127.0.0.1:{pod.server_port}"]
-    labels = {"namespace": SPACE, "pod": "known-1", LABEL: "known"}
-    jobs = [("sidecar", labels), ("a-gateway", {"namespace": SPACE, "pod": "gateway-1"})]
-    configuration = {
-        "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
-        "scrape_configs": [
-            {"job_name": job, "static_configs": [{"targets": at, "labels": more}]}
-            for job, more in jobs
-        ],
-    }
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration), encoding="utf-8")
     (port,) = free_ports(1, address)
+    found = Prometheus(address, port, folder / "prometheus.yml", f"127.0.0.1:{pod.server_port}")
+    found.scrape()
     command = [
         str(gobuild.build("prometheus", Progress())),
-        f"--config.file={folder / 'prometheus.yml'}",
+        f"--config.file={found.file}",
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address={address}:{port}",
+        "--web.enable-lifecycle",
     ]
 
     def has_scraped() -> bool:
-        try:
-            answer = httpx.get(
-                f"http://{address}:{port}/api/v1/query",
-                params={"query": "count(envoy_server_uptime)"},
-            )
-        except httpx.TransportError:
-            return False
-        found = answer.json()["data"]["result"] if answer.status_code == 200 else []
-        return bool(found) and found[0]["value"][1] == "2"
+        return found.value("count(envoy_server_uptime)") == "2"
 
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         wait_for(has_scraped, f"a scrape (log: {folder / 'log'})", timeout_seconds=60)
-        yield address, port
+        yield found
     finally:
         process.kill()
         process.wait()
@@ -102,9 +143,9 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, 
 
 
 @pytest.fixture(scope="module")
-def cluster(kube: KubeClient, prometheus: tuple[str, int]) -> Iterator[KubeClient]:
+def cluster(kube: KubeClient, prometheus: Prometheus) -> Iterator[KubeClient]:
     """An operator that is told to ask it, by the name of a Service; two models that serve."""
-    address, port = prometheus
+    address, port = prometheus.address, prometheus.port
     meta = {"name": "prometheus", "namespace": SPACE}
     label = {"app": "operator"}
     operator = {"name": "tidegate-operator", "namespace": SYSTEM}
@@ -168,10 +209,10 @@ def serving(kube: KubeClient, *wanted: str) -> None:
         kube.request("PUT", f"{COLLECTION}/{name}/status", body=body)
 
 
-def metrics(config: Path) -> tuple[str, str]:
-    """Result and words of the line about Prometheus. No operator runs, so doctor ends with 1."""
+def metrics(config: Path, check: str = "metrics") -> tuple[str, str]:
+    """Result and words of a line about Prometheus. No operator runs, so doctor ends with 1."""
     done = tidegate(config, "doctor", "-o", "json", "-n", SPACE, code=1)
-    (found,) = [f for f in json.loads(done.stdout)["items"] if f["check"] == "metrics"]
+    (found,) = [f for f in json.loads(done.stdout)["items"] if f["check"] == check]
     return found["result"], found["message"]
 
 
@@ -218,6 +259,47 @@ def test_one_that_is_not_scraped_is_named(cluster: KubeClient, reader: Path) -> 
     serving(cluster, "known", "unknown")
     said = f"{URL} answers, and knows nothing of 1 of 2 models that serve: {SPACE}/unknown"
     assert metrics(reader) == ("warning", said)
+
+
+NOWHERE = "127.0.0.1:1"
+"""Nobody listens there."""
+
+
+@pytest.mark.parametrize(
+    ("at", "more", "query", "result", "said"),
+    [
+        (None, {}, "absent(tidegate_leader)", "warning", "does not scrape the operator: alerts"),
+        ("", {}, "tidegate_leader", "ok", "scrapes all 1 of the operator's replicas"),
+        (
+            "",
+            {"namespace": SYSTEM},
+            'count(tidegate_modeldeployment_condition{exported_namespace="a"})',
+            "warning",
+            "has the models' namespace as exported_namespace",
+        ),
+        (NOWHERE, {}, "count(up == 0)", "warning", f"does not reach the operator at {NOWHERE}"),
+    ],
+    ids=["not scraped", "scraped", "labels renamed", "away"],
+)
+def test_the_operators_own(
+    prometheus: Prometheus,
+    cluster: KubeClient,
+    reader: Path,
+    at: str | None,
+    more: dict[str, str],
+    query: str,
+    result: str,
+    said: str,
+) -> None:
+    """The job is named as by the chart's PodMonitor."""
+    serving(cluster, "known")
+    job = f"{SYSTEM}/tidegate-operator"
+    prometheus.scrape(*([] if at is None else [prometheus.job(job, at, **more)]))
+    prometheus.reload()
+    wait_for(lambda: prometheus.value(query) == "1", f"{query} is 1", timeout_seconds=30)
+    found, words = metrics(reader, "operator's metrics")
+    assert found == result
+    assert said in words
 
 
 def test_one_that_is_away(control_plane: ControlPlane, cluster: KubeClient, reader: Path) -> None:

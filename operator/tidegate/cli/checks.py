@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from tidegate import __version__
 from tidegate.api import names
-from tidegate.cli import scraping
 from tidegate.cli.client import deployment_path
 from tidegate.cli.permitted import Denied, Look
 from tidegate.view import facts, summary
@@ -408,67 +407,6 @@ def gateway(
             )
         else:
             yield Finding("gateway", GOOD, f"class {name} splits and mirrors")
-
-
-def prometheus(look: Look, deployment: Document | None, namespace: str) -> Iterable[Finding]:
-    """Whether the Prometheus that the operator asks answers, and knows the pods that serve."""
-    if deployment is None:
-        yield Finding("metrics", UNKNOWN, "the operator cannot be seen")
-        return
-    url = next(
-        (
-            str(e.get("value") or "")
-            for c in deployment["spec"]["template"]["spec"]["containers"]
-            for e in c.get("env") or ()
-            if e.get("name") == "TIDEGATE_PROMETHEUS_URL"
-        ),
-        "",
-    )
-    if not url:
-        yield Finding("metrics", GOOD, "no Prometheus is asked: the operator reads the pods itself")
-        return
-    found = scraping.service(url)
-    if found is None:
-        yield Finding("metrics", UNKNOWN, f"{url} is no Service of this cluster")
-        return
-    space, path = found
-    status, _, raw = look.client.raw("GET", path, params={"query": scraping.QUERY})
-    if status == 403:
-        yield Finding(
-            "metrics",
-            UNKNOWN,
-            f"you may not get services/proxy in {space}, to ask {url}",
-            "ask for that right",
-        )
-        return
-    if refused := scraping.refused(status, raw):
-        yield Finding(
-            "metrics",
-            WARNING,
-            f"{url} is not to be reached through the API server: {refused}",
-            "is there a pod behind it? else the operator may still reach it, and doctor does not",
-        )
-        return
-    try:
-        if status != 200:
-            raise ValueError(f"HTTP {status}: {scraping.words(raw)}")
-        known = scraping.scraped(raw)
-    except ValueError as error:
-        yield Finding(
-            "metrics",
-            FAILED,
-            f"{url} does not answer ({error})",
-            "correct the chart's prometheus.url, or leave it empty",
-        )
-        return
-    try:
-        wanted = scraping.serving(look.list(deployment_path(None)) or ())
-    except Denied:
-        wanted = scraping.serving(look.list(deployment_path(namespace)) or ())
-    if lacking := scraping.lacking(wanted, known):
-        yield Finding("metrics", WARNING, f"{url} answers, and knows {lacking}", scraping.MEND)
-    else:
-        yield Finding("metrics", GOOD, f"{url} knows the pods of all {len(wanted)} that serve")
 
 
 def models(look: Look, namespace: str, now: datetime) -> Iterable[Finding]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from tidegate.api import names
-from tidegate.cli import checks
+from tidegate.cli import check_prometheus, checks
 from tidegate.cli.checks import FAILED, GOOD, UNKNOWN, WARNING, Finding
 from tidegate.cli.client import Client
 from tidegate.cli.permitted import Denied, Look, right
@@ -43,7 +43,7 @@ def examine(client: Client, namespace: str, operator: str, now: datetime) -> lis
         ("admission", lambda: checks.admission(checks.policies(look), checks.bindings(look))),
         ("GPUs", lambda: checks.gpus(look.list("/api/v1/nodes") or [])),
         ("gateway", lambda: checks.gateway(*checks.gateways(look))),
-        ("metrics", lambda: checks.prometheus(look, deployment, namespace)),
+        ("metrics", lambda: check_prometheus.examine(look, deployment, namespace)),
         ("models", lambda: checks.models(look, namespace, now)),
     )
     found: list[Finding] = []

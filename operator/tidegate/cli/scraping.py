@@ -1,7 +1,8 @@
-"""What the Prometheus that the operator asks knows of the models. Pure."""
+"""What the Prometheus that the operator asks knows of the models and of the operator. Pure."""
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
@@ -12,7 +13,9 @@ Model = tuple[str, str]
 """Namespace and name of a ModelDeployment."""
 
 LABEL: Final = "".join(c if c.isalnum() else "_" for c in names.DEPLOYMENT_LABEL)
-QUERY: Final = f'count by (namespace, {LABEL}) (envoy_server_uptime{{pod!="",{LABEL}!=""}})'
+Series = Mapping[str, str]
+"""The labels of a series, its name among them."""
+MODELS: Final = f'count by (namespace, {LABEL}) (envoy_server_uptime{{pod!="",{LABEL}!=""}})'
 """Pods by model, with the labels that the operator asks by; other Envoys have none of them."""
 MAX_NAMED: Final = 5
 MEND: Final = "scrape their port metrics with the labels of docs/guide/own-prometheus.md"
@@ -49,20 +52,61 @@ def refused(status: int, raw: bytes) -> str:
     return " ".join(str(said.get("message") or said.get("reason")).split()) if ours else ""
 
 
-def scraped(raw: bytes) -> set[Model]:
-    """The models of which it has scraped pods lately.
-
-    Args:
-        raw: the answer to `QUERY`.
+def series(raw: bytes) -> list[Series]:
+    """The series of an answer.
 
     Raises:
         ValueError: it is none of Prometheus' HTTP API.
     """
     try:
-        series = [one["metric"] for one in json.loads(raw)["data"]["result"]]
+        return [dict(one["metric"]) for one in json.loads(raw)["data"]["result"]]
     except (KeyError, TypeError, ValueError):
         raise ValueError(f"no answer of Prometheus' HTTP API: {words(raw)}") from None
-    return {(str(m.get("namespace") or ""), str(m[LABEL])) for m in series if LABEL in m}
+
+
+def models(found: Iterable[Series]) -> set[Model]:
+    """The models of which it has scraped pods lately, by what `MODELS` found."""
+    return {(m.get("namespace", ""), m[LABEL]) for m in found if LABEL in m}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What it has of the operator.
+
+    Attributes:
+        replicas: how many it has scraped lately.
+        unanswered: addresses that it is to scrape, and that do not answer it.
+        relabelled: whether the models' labels were renamed in favour of the target's.
+    """
+
+    replicas: int
+    unanswered: tuple[str, ...]
+    relabelled: bool
+
+
+def operator(name: str) -> str:
+    """The query about the operator whose Deployment has this name.
+
+    Its job is called so too, in a scrape configuration as in docs/guide/own-prometheus.md, or
+    ``namespace/name`` by the chart's PodMonitor.
+    """
+    return (
+        "tidegate_leader "
+        f'or (up{{job=~"(.*/)?{name}"}} == 0) '
+        'or topk(1, tidegate_modeldeployment_condition{exported_namespace!=""})'
+    )
+
+
+def seen(found: Iterable[Series]) -> Seen:
+    """What the query `operator` found."""
+    by_name: dict[str, list[Series]] = {}
+    for one in found:
+        by_name.setdefault(one.get("__name__", ""), []).append(one)
+    return Seen(
+        len(by_name.get("tidegate_leader", ())),
+        tuple(sorted(one.get("instance", "?") for one in by_name.get("up", ()))),
+        "tidegate_modeldeployment_condition" in by_name,
+    )
 
 
 def serving(deployments: Iterable[Document]) -> set[Model]:

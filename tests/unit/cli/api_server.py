@@ -35,7 +35,7 @@ class Server:
         refusal: status, reason and message with which a dry run is refused.
         written: bodies of PATCH requests that were no dry run.
         dry: bodies of dry runs.
-        services: answers by path below ``/proxy``.
+        services: answers by path below ``/proxy``, with ``?`` and its query before those without.
     """
 
     world: World = field(default_factory=World)
@@ -144,7 +144,9 @@ def serving(server: Server, folder: Path) -> Iterator[str]:
             headers: dict[str, str] = {}
             if "/proxy/" in parts.path:
                 below = parts.path.partition("/proxy")[2]
-                code, headers, text = server.services.get(below, (404, {}, b"no such model"))
+                (query,) = parse_qs(parts.query).get("query") or [""]
+                said = server.services.get(f"{below}?{query}") or server.services.get(below)
+                code, headers, text = said or (404, {}, b"no such model")
             else:
                 params = {k: v[0] for k, v in parse_qs(parts.query).items()}
                 body = json.loads(raw) if raw else None
