@@ -158,6 +158,10 @@ def read_load(path: Path, column: str, interval_s: float, times: float, seed: in
     Raises:
         Trouble: it does not parse, is empty, or is too long.
     """
+    if interval_s <= 0.0:
+        raise Trouble("--interval is no length of time", "write 90s, 30m, 1h30m")
+    if not times < math.inf:
+        raise Trouble(f"--times {times:g} is no factor", "write a number, such as 3")
     try:
         load = read(
             path.read_text(encoding="utf-8"), name=path.stem, column=column, interval_s=interval_s

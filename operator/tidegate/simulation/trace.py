@@ -6,6 +6,8 @@ What is understood (comma-separated, a first line of names is optional):
   column and ascending with fractions or dates. Other columns are passed over.
 - *counts*: a column ``requests`` (or ``count``, ``rps``) beside a column of times, which gives the
   interval; or columns of counts alone, one row for each interval of 60 s, one column for each job.
+
+Rows may come in any order where they have times. ``rps`` are rates wherever they stand.
 """
 
 import csv
@@ -20,6 +22,12 @@ from tidegate.simulation.load import Load, of_requests
 TIMES: Final = frozenset({"timestamp", "time", "time_s", "t"})
 COUNTS: Final = frozenset({"requests", "count", "counts"})
 RATES: Final = frozenset({"rps", "rate", "requests_per_s"})
+LONGEST_S: Final = 31 * 86_400.0
+"""A longer trace takes hours to play; mostly one of its times is wrong."""
+MEND_LONG: Final = f"give a part of it, {LONGEST_S / 86_400:g} days at most"
+
+_Row = tuple[int, list[str]]
+"""Line of the text, and its cells."""
 
 
 class TraceError(ValueError):
@@ -50,11 +58,7 @@ def read(text: str, *, name: str = "trace", column: str = "", interval_s: float 
     Raises:
         TraceError: it says where and what.
     """
-    rows = [
-        (number, row)
-        for number, row in enumerate(csv.reader(text.splitlines()), 1)
-        if any(cell.strip() for cell in row)
-    ]
+    rows = _rows(text)
     if not rows:
         raise TraceError(1, 0, "the trace is empty", "give a file with counts or times")
     names: list[str] = []
@@ -71,13 +75,33 @@ def read(text: str, *, name: str = "trace", column: str = "", interval_s: float 
     times = next((i for i, each in enumerate(names) if each in TIMES), None)
     if times is None and not names and width == 1 and not column and _looks_like_times(rows):
         times = 0
-    if times is not None and not column:
-        amounts = next((i for i, each in enumerate(names) if each in COUNTS | RATES), None)
-        if amounts is None:
-            return of_requests(name, _ascending(rows, times))
-        at = _ascending(rows, times)
-        return _of_counts(name, rows, amounts, _interval(rows, at), rate=names[amounts] in RATES)
-    return _of_counts(name, rows, _chosen(names, width, column), interval_s, rate=False)
+    at: list[float] = []
+    if times is not None:
+        at, rows = _by_time(rows, times)
+        if not column and not (COUNTS | RATES) & set(names):
+            return of_requests(name, at)
+    i = _chosen(names, width, column)
+    if i == times:
+        return of_requests(name, at)
+    step_s = _interval(rows, at, times) if times is not None else interval_s
+    load = _of_counts(name, rows, i, step_s, rate=bool(names) and names[i] in RATES)
+    if load.duration_s > LONGEST_S:
+        what = f"{len(rows)} rows of {load.step_s:g} s are {load.duration_s / 86_400:.3g} days"
+        raise TraceError(rows[-1][0], 0, what, MEND_LONG)
+    return load
+
+
+def _rows(text: str) -> list[_Row]:
+    """Those that are not empty."""
+    # What spreadsheets write before the first name belongs to no name.
+    reader = csv.reader(text.removeprefix("\ufeff").splitlines())
+    try:
+        return [
+            (number, row) for number, row in enumerate(reader, 1) if any(c.strip() for c in row)
+        ]
+    except csv.Error as error:
+        mend = "give comma-separated values"
+        raise TraceError(reader.line_num, 0, str(error), mend) from None
 
 
 def _columns(n: int) -> str:
@@ -100,9 +124,7 @@ def _chosen(names: Sequence[str], width: int, column: str) -> int:
     raise TraceError(1, 0, f"no column {column!r}", f"there are {known}")
 
 
-def _of_counts(
-    name: str, rows: Sequence[tuple[int, list[str]]], i: int, step_s: float, *, rate: bool
-) -> Load:
+def _of_counts(name: str, rows: Sequence[_Row], i: int, step_s: float, *, rate: bool) -> Load:
     values = []
     for number, row in rows:
         value = _number(row[i])
@@ -114,8 +136,9 @@ def _of_counts(
     return Load(name, tuple(values), step_s)
 
 
-def _ascending(rows: Sequence[tuple[int, list[str]]], i: int) -> list[float]:
-    found: list[float] = []
+def _by_time(rows: Sequence[_Row], i: int) -> tuple[list[float], list[_Row]]:
+    """The times, ascending, and the rows in that order."""
+    found: list[tuple[float, _Row]] = []
     for number, row in rows:
         at = _time(row[i])
         if at is None:
@@ -125,23 +148,31 @@ def _ascending(rows: Sequence[tuple[int, list[str]]], i: int) -> list[float]:
                 f"{row[i].strip()[:40]!r} is no time",
                 "write seconds, or 2026-01-31 12:00:00.5",
             )
-        found.append(at)
-    return sorted(found)
+        found.append((at, (number, row)))
+    found.sort(key=lambda each: each[0])
+    (first, _), (last, (number, _)) = found[0], found[-1]
+    if last - first > LONGEST_S:
+        what = f"{(last - first) / 86_400:.3g} days after the first time"
+        raise TraceError(number, i + 1, what, MEND_LONG)
+    return [at for at, _ in found], [row for _, row in found]
 
 
-def _interval(rows: Sequence[tuple[int, list[str]]], at: Sequence[float]) -> float:
+def _interval(rows: Sequence[_Row], at: Sequence[float], i: int) -> float:
     if len(at) < 2:
         raise TraceError(rows[0][0], 0, "one row shows no interval", "give at least two rows")
     step_s = at[1] - at[0]
     for (number, _), a, b in zip(rows[1:], at, at[1:], strict=False):
         if step_s <= 0.0 or abs(b - a - step_s) > 0.01 * step_s:
             raise TraceError(
-                number, 1, f"{b - a:g} s after the row before, not {step_s:g}", "use one interval"
+                number,
+                i + 1,
+                f"{b - a:g} s after the row before, not {step_s:g}",
+                "use one interval",
             )
     return step_s
 
 
-def _looks_like_times(rows: Sequence[tuple[int, list[str]]]) -> bool:
+def _looks_like_times(rows: Sequence[_Row]) -> bool:
     first = rows[0][1][0]
     if _number(first) is None:
         return True

@@ -125,6 +125,13 @@ def test_no_matplotlib(
         (("--service-time", "600"), "", "", "SLO is infeasible: a request that finds a pod idle"),
         (("--service-time", "8+6n", "--keda-rps", "0"), "", "", "--keda-rps 0 is no target; give"),
         (("--service-time", "8+6n", "--cold-start", "x"), "", "", "--cold-start x is no length"),
+        (
+            ("--service-time", "8+6n", "--interval", "0s"),
+            "",
+            "",
+            "--interval is no length of time; w",
+        ),
+        (("--service-time", "8+6n", "--times", "inf"), "", "", "--times inf is no factor; write a"),
         (("--service-time", "8+6n"), "", "60\nmany\n", "line 2, column 1: 'many' is no count; w"),
         (("--service-time", "8+6n"), "", "0\n0\n", "holds no requests; give a trace"),
         (("--service-time", "8+6n"), "", "1e12\n1e12\n", "20,000,000 at most; give a part of it"),

@@ -24,6 +24,28 @@ def test_counts_and_rates_beside_their_times() -> None:
     assert read("timestamp,count\n2026-01-01 00:00:00,5\n2026-01-01T00:00:05,10\n").step_s == 5.0
 
 
+@pytest.mark.parametrize("column", ["", "rps", "2"])
+def test_rates_are_rates_wherever_they_stand(column: str) -> None:
+    assert read("time,rps\n0,50\n10,100\n", column=column).rates == (50.0, 100.0)
+    assert read("time,rps\n0,50\n10,100\n", column=column).step_s == 10.0
+    assert read("minute,rps\n0,50\n1,100\n", column=column).rates == (50.0, 100.0)
+    assert read("rps\n50\n100\n", interval_s=30.0).rates == (50.0, 100.0)
+
+
+def test_one_of_several_columns_beside_times() -> None:
+    load = read("timestamp,a,b\n0,10,20\n10,30,40\n", column="b")
+    assert (load.rates, load.step_s) == ((2.0, 4.0), 10.0)
+
+
+def test_the_newest_row_may_come_first() -> None:
+    assert read("time,rps\n20,3\n10,2\n0,1\n").rates == (1.0, 2.0, 3.0)
+
+
+def test_what_a_spreadsheet_writes_first_is_no_name() -> None:
+    assert read("\ufefftime,rps\n0,50\n10,100\n").step_s == 10.0
+    assert read("\ufeff60\n120\n").rates == (1.0, 2.0)
+
+
 def test_a_line_for_each_request() -> None:
     text = "TIMESTAMP,ContextTokens\n2023-11-16 18:17:04.5,3180\n2023-11-16 18:17:03.9799600,4808\n"
     load = read(text)
@@ -47,6 +69,10 @@ def test_a_line_for_each_request() -> None:
         ("time,requests\n0,1\n10,2\n25,2\n", 4, 1, "15 s after"),
         ("time,requests\n0,1\n", 2, 0, "one row"),
         ("time,requests\n0,1\n10\n", 3, 0, "1 column, but 2"),
+        ("time,requests\n20,1\n10,2\n5,3\n", 2, 1, "10 s after"),
+        ("a\n" + "9" * 200_000, 2, 0, "field larger than field limit"),
+        ("0.5\n1.5\n17637730.5\n", 3, 1, "204 days after the first time"),
+        ("rps\n" + "1\n" * 44_641, 44_642, 0, "44641 rows of 60 s are 31 days"),
     ],
 )
 def test_what_cannot_be_read_is_named(text: str, line: int, column: int, what: str) -> None:
