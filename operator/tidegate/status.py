@@ -341,9 +341,10 @@ def _numbers(evidence: Mapping[str, Any]) -> str:
         return ""
     e = evidence
     stable = f", stable {e['stable']}" if e.get("stable") else ""
+    clusters = f"; clusters {e['clusters']}" if e.get("clusters") else ""
     return (
         f"{e.get('test')}: {e.get('canary')} ({e.get('observed')}) against {e.get('bound')}{stable}"
-        f"; e-value {e.get('evidence')}, needed {e.get('needed')}"
+        f"; e-value {e.get('evidence')}, needed {e.get('needed')}{clusters}"
     )
 
 

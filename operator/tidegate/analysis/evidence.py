@@ -451,6 +451,7 @@ class Evidence:
                 lately=lately is not None,
             ),
             tempering=self._tempering.proving[_EXPONENT_OF[index]],
+            accusing=self._tempering.accusing[_EXPONENT_OF[index]],
             lately=lately,
         )
 

@@ -88,7 +88,9 @@ class Result:
         fired: it did, at some look.
         consequence: what that leads to.
         explanation: for people: "15 of 200 requests failed (7.5 %), the limit is 1 %".
-        tempering: how many requests count as one, since they come in clusters; 1: independent.
+        tempering: how many requests count as one for the canary, since stable's outcomes come in
+            clusters; 1: independent.
+        accusing: the same against it, where clusters that are only suspected count, too.
         lately: a test that fired by what the canary did lately: how many of its latest requests
             that was, out of how many; None: its whole life tells as much.
     """
@@ -106,6 +108,7 @@ class Result:
     consequence: Consequence
     explanation: str
     tempering: float = 1.0
+    accusing: float = 1.0
     lately: tuple[int, int] | None = None
 
 

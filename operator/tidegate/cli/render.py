@@ -142,6 +142,7 @@ def _evidence(rollout: Mapping[str, Any]) -> RenderableType:
             Text.assemble(
                 (test["sentence"], tone),
                 (f"; evidence {test['evidence']} of {test['needed']}", Tone.FAINT),
+                (f"; {test['clusters']}" if test["clusters"] else "", Tone.FAINT),
             ),
         )
     legend = "evidence  towards the next step, and, test by test, towards going back"

@@ -396,6 +396,9 @@ def evidence_of(result: Result) -> dict[str, Any]:
     }
     if result.stable_requests:
         found["stable"] = f"{result.stable_count}/{result.stable_requests}"
+    against, for_it = f"{result.accusing:.2g}", f"{result.tempering:.2g}"
+    if against != "1":
+        found["clusters"] = f"{against}/{for_it}"
     return found
 
 

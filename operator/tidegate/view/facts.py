@@ -251,6 +251,51 @@ def sentence(test: Document, target: str = "") -> str:
     return text
 
 
+_OF_STABLE: Final = {
+    "errors": "failures",
+    "errorsAgainstStable": "failures",
+    "latency": "slow answers",
+    "latencyAgainstStable": "slow answers",
+    "clientErrors": "client errors",
+}
+
+
+def clusters(test: Document) -> tuple[float, float] | None:
+    """What divides a test's evidence: against the canary, for it; None: its requests are whole."""
+    against, _, for_it = str(test.get("clusters") or "").partition("/")
+    found = number(against), number(for_it)
+    if found[0] is None or found[1] is None or min(found[0], found[1]) < 1.0 or found[0] <= 1.0:
+        return None
+    return found[0], found[1]
+
+
+def counts_as(test: Document) -> str:
+    """Such as ``counts as 0.25, stable's failures come in clusters``; '' where it counts whole."""
+    found = clusters(test)
+    if found is None:
+        return ""
+    name = _OF_STABLE.get(str(test.get("test")), "outcomes")
+    return f"counts as {1.0 / found[0]:.2g}, stable's {name} come in clusters"
+
+
+def counts_as_at_length(test: Document) -> str:
+    """The same in sentences: why, and what the requests weigh for the canary."""
+    found = clusters(test)
+    if found is None:
+        return ""
+    against, for_it = found
+    name = _OF_STABLE.get(str(test.get("test")), "outcomes")
+    sure = against == for_it
+    text = (
+        f"Stable's own {name} {'come' if sure else 'seem to come'} in clusters: their variance is "
+        f"{against:g} times that of independent requests. So 100 requests weigh as much as "
+        f"{100.0 / against:.0f} independent ones"
+    )
+    if sure:
+        return f"{text}."
+    return f"{text} where they speak against it, as {100.0 / for_it:.0f} where they speak for it."
+
+
 def towards(test: Document) -> float:
     """How far a test's evidence is on its way to firing, 0 to 1, on the scale on which it adds up.
 
@@ -273,7 +318,8 @@ def number(text: object) -> float | None:
 
 _NUMBERS: Final = re.compile(
     r"(?P<test>\w+): (?P<canary>[0-9]+/[0-9]+) \((?P<observed>[^)]*)\) against (?P<bound>[^;,]+)"
-    r"(?:, stable (?P<stable>[0-9]+/[0-9]+))?; e-value (?P<evidence>[^,]+), needed (?P<needed>.+)"
+    r"(?:, stable (?P<stable>[0-9]+/[0-9]+))?; e-value (?P<evidence>[^,]+)"
+    r", needed (?P<needed>[^;]+)(?:; clusters (?P<clusters>.+))?"
 )
 
 

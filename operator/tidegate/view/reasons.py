@@ -254,13 +254,15 @@ def _says(message: str, body: Iterable[str]) -> bool:
 
 
 def _counts(tests: Iterable[Document], document: Document) -> list[str]:
-    """Each test's numbers as a sentence; what fired stands first."""
-    target = facts.target(document)
+    """Each test's numbers as a sentence; what fired stands first, what counts less last."""
+    target, tests = facts.target(document), list(tests)
     found = [
         f"{text[0].upper()}{text[1:]}."
         for t in tests
         if (text := facts.sentence(t, target)) != "no requests yet"
     ]
+    if found:
+        found += [text for t in tests if (text := facts.counts_as_at_length(t))]
     return list(dict.fromkeys(found))
 
 

@@ -179,6 +179,7 @@ def _test(test: Document, target: str) -> dict[str, Any]:
         "bound": str(test.get("bound") or ""),
         "canary": _counts(test.get("canary")),
         "stable": _counts(test.get("stable")),
+        "clusters": facts.counts_as(test),
     }
 
 

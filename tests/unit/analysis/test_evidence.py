@@ -452,7 +452,7 @@ def test_evidence_of_clustered_requests_is_divided_by_their_size() -> None:
         for _ in range(150):
             evidence.observe(block(sticky(source, 1), sticky(source, 9)))
         judgement = evidence.judge()
-        assert 5.0 <= judgement.results[0].tempering <= 25.0
+        assert 5.0 <= judgement.results[0].tempering <= judgement.results[0].accusing <= 25.0
         alarms += judgement.bad is not None
     assert alarms < 7
 

@@ -269,6 +269,18 @@ WORSE = rolling(
     message="18 of 2,000 are slow, on stable 24 of 8,000",
     evidence=evidence("NotYet", ERRORS_CLEAR, LATENCY_WORSE),
 )
+CLUSTERS = rolling(
+    "Canary",
+    weight=5,
+    step=1,
+    evidence=evidence(
+        "NotYet",
+        AGAINST_CLEAR | {"clusters": "4/2.5"},
+        ERRORS_CLEAR | {"clusters": "4/2.5"},
+        LATENCY_CLEAR,
+        **NEEDS,
+    ),
+)
 WEIGHT = rolling(
     "Canary", weight=25, step=2, hold="WeightNotObserved", message="25 % asked for, 0.2 % arrive"
 )
@@ -391,6 +403,7 @@ ALL: dict[str, Document] = {
     "stable-short": STABLE_SHORT,
     "stable-failing": STABLE_FAILING,
     "worse": WORSE,
+    "clusters": CLUSTERS,
     "weight": WEIGHT,
     "gates": GATES,
     "route": ROUTE,

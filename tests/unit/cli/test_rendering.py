@@ -137,10 +137,14 @@ def test_explain_leads_with_the_counts_and_ends_with_the_evidence() -> None:
     )
 
 
+@pytest.mark.parametrize("clusters", [None, "4/2.5"])
 @pytest.mark.parametrize("stable", [None, "3/3800"])
-def test_the_numbers_that_a_failed_revision_keeps_are_read_again(stable: str | None) -> None:
+def test_the_numbers_that_a_failed_revision_keeps_are_read_again(
+    stable: str | None, clusters: str | None
+) -> None:
     """In the operator's own words for them."""
-    said = {k: v for k, v in d.ERRORS_BAD.items() if k != "verdict"} | {"stable": stable}
+    said = {k: v for k, v in d.ERRORS_BAD.items() if k != "verdict"}
+    said |= {"stable": stable, "clusters": clusters}
     found = facts.fired({"evidence": _numbers(said)})
     assert found == {**said, "verdict": "Bad"}
     assert facts.fired({"evidence": "golden request 3: label differs"}) == {}
@@ -221,6 +225,48 @@ def test_explain_before_there_is_anything() -> None:
 )
 def test_a_tests_numbers(test: d.Document, expected: str) -> None:
     assert facts.sentence(test, d.TARGET) == expected
+
+
+@pytest.mark.parametrize(
+    ("test", "brief", "at_length"),
+    [
+        (
+            {"test": "errors", "clusters": "2.5/2.5"},
+            "counts as 0.4, stable's failures come in clusters",
+            "Stable's own failures come in clusters: their variance is 2.5 times that of "
+            "independent requests. So 100 requests weigh as much as 40 independent ones.",
+        ),
+        (
+            {"test": "latencyAgainstStable", "clusters": "4/1"},
+            "counts as 0.25, stable's slow answers come in clusters",
+            "Stable's own slow answers seem to come in clusters: their variance is 4 times that of "
+            "independent requests. So 100 requests weigh as much as 25 independent ones where they "
+            "speak against it, as 100 where they speak for it.",
+        ),
+        ({"test": "errors"}, "", ""),
+        ({"test": "errors", "clusters": None}, "", ""),
+        ({"test": "errors", "clusters": "1/1"}, "", ""),
+        ({"test": "errors", "clusters": "0/0"}, "", ""),
+        ({"test": "errors", "clusters": "4"}, "", ""),
+        ({"test": "errors", "clusters": "many/few"}, "", ""),
+    ],
+)
+def test_what_requests_count_as_where_stables_come_in_clusters(
+    test: d.Document, brief: str, at_length: str
+) -> None:
+    assert facts.counts_as(test) == brief
+    assert facts.counts_as_at_length(test) == at_length
+
+
+def test_clusters_are_told_by_get_and_explained_once_a_kind() -> None:
+    """Both tests of failures count alike; the latency's requests are whole."""
+    assert [
+        line.split()[1] for line in tree(d.CLUSTERS).splitlines() if "come in clusters" in line
+    ] == ["errorsAgainstStable", "errors"]
+    assert [line for line in explained(d.CLUSTERS) if "clusters" in line] == [
+        f"  {facts.counts_as_at_length({'test': 'errors', 'clusters': '4/2.5'})}"
+    ]
+    assert "clusters" not in tree(d.STEP) + "".join(explained(d.STEP))
 
 
 @pytest.mark.parametrize(

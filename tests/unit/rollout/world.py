@@ -117,6 +117,8 @@ class World:
     stable_failing: bool = False
     metrics_down: bool = False
     streams: int = 0
+    # By how much stable's clusters divide the evidence: against the canary, for it.
+    clusters: tuple[float, float] = (1.0, 1.0)
     route_accepted: bool = True
     mirrors: bool = True
     golden_wrong: set[str] = field(default_factory=set)
@@ -289,6 +291,8 @@ class World:
             fired=bad and requests >= 5,
             consequence=Consequence.ROLL_BACK,
             explanation=f"{failed} of {requests} requests failed",
+            accusing=self.clusters[0],
+            tempering=self.clusters[1],
         )
         slow = Result(
             test=Test.LATENCY_AGAINST_STABLE,
@@ -365,7 +369,7 @@ class World:
         self.since[asked.since] = (stable + total * (1 - weight), canary + total * weight)
 
     def _golden_requests(self) -> None:
-        for uid in self.last.verify.pods if self.last.verify is not None else ():
+        for uid in (uid for one in self.last.verify for uid in one.pods):
             pod = next((p for p in self.pods if p.uid == uid), None)
             if pod is not None:
                 wrong = pod.revision in self.golden_wrong

@@ -181,7 +181,7 @@ export function deploymentView(main, frame, route) {
         h("div.row", {}, h("b", { id: `test-${t.test}` }, testName(t.test)),
           h("span.faint", {}, t.verdict === "Clear" ? "clear" : t.verdict ? words(t.verdict) : "", `, ${t.evidence} of ${t.needed}`)),
         meter(t.fraction, t.tone === "bad" || t.fraction > 0.5 ? "bad" : "hold", `test-${t.test}`),
-        h("p", {}, t.sentence)))));
+        h("p", {}, t.sentence, t.clusters ? h("span.faint", {}, `; ${t.clusters}`) : null)))));
   }
 
   function meter(fraction, tone, label) {
