@@ -4,6 +4,7 @@ What a pod would say by its sidecar and by Triton is made from the simulated cou
 `tidegate.autoscaling.observer` to read.
 """
 
+from collections import deque
 from itertools import accumulate
 from typing import Final
 
@@ -97,6 +98,7 @@ class Tidegate:
         self._bounds = bounds
         self._cold_start_s = cold_start_s
         self._law = law
+        self._looks: deque[tuple[float, list[Look]]] = deque()
         self.decision: Decision | None = None
         """The latest, with all its numbers."""
 
@@ -106,11 +108,7 @@ class Tidegate:
         now = view.now_s
         demand = self._observer.observe(
             EPOCH_S + now,
-            [
-                look_at(pod, view.edges_s, now)
-                for pod in (*view.pods, *view.leaving)
-                if pod.ready_s <= now and pod.name not in view.unread
-            ],
+            self._seen(view),
             ready=[pod.name for pod in view.pods if pod.ready_s <= now],
         )
         fleet = Fleet(
@@ -123,3 +121,22 @@ class Tidegate:
         )
         self.decision = replicas(self._bounds, fleet, demand, EPOCH_S + now, law=self._law)
         return self.decision.desired
+
+    def _seen(self, view: View) -> list[Look]:
+        """Looks at the pods as they were a lag ago."""
+        now, looks = view.now_s, self._looks
+        looks.append(
+            (
+                now,
+                [
+                    look_at(pod, view.edges_s, now)
+                    for pod in (*view.pods, *view.leaving)
+                    if pod.ready_s <= now and pod.name not in view.unread
+                ],
+            )
+        )
+        then = now - view.lag_s
+        while len(looks) > 1 and looks[1][0] <= then:
+            looks.popleft()
+        at_s, seen = looks[0]
+        return seen if at_s <= then else []

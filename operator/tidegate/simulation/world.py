@@ -121,6 +121,7 @@ class View:
         leaving: those on their way out.
         raised_s: when the replicas were last raised; None: never.
         lowered_s: when they were last lowered; None: never.
+        lag_s: age of the totals; who looks at the pods themselves has to wait as long.
     """
 
     now_s: float
@@ -135,6 +136,7 @@ class View:
     leaving: Sequence[Pod]
     raised_s: float | None
     lowered_s: float | None
+    lag_s: float = 0.0
 
 
 class Policy(Protocol):
@@ -478,7 +480,7 @@ class Simulation:
         while len(self._past) > 1 and self._past[1].now_s <= view.now_s - lag_s:
             self._past.pop(0)
         old = self._past[0]
-        return View(**{**vars(view), "totals": old.totals})
+        return View(**{**vars(view), "totals": old.totals, "lag_s": lag_s})
 
 
 def hash_of(seed: int, number: int) -> int:

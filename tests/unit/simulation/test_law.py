@@ -1,12 +1,14 @@
 """The law of the cluster in the simulated world: what it is told, and that it works there."""
 
+import pytest
+
 from tidegate.autoscaling.capacities import Capacities
-from tidegate.autoscaling.decision import Bounds
+from tidegate.autoscaling.decision import Bounds, Hold
 from tidegate.resources.sidecar import TrafficClass
 from tidegate.simulation.law import EPOCH_S, Tidegate, look_at
-from tidegate.simulation.load import steady
+from tidegate.simulation.load import Load, steady
 from tidegate.simulation.pod import Pod, Server
-from tidegate.simulation.world import World, simulate
+from tidegate.simulation.world import Fault, Kind, World, simulate
 
 SERVER = Server(0.09, 0.02, max_batch=8, queue=3, target_s=0.5)
 
@@ -43,3 +45,36 @@ def test_it_finds_the_replicas_that_a_load_needs() -> None:
     assert outcome.moments[-1].ready >= 4
     late = sum(m.missed for m in outcome.moments if m.at_s > 300)
     assert late < 0.01 * outcome.arrived
+
+
+STEP = Load("step", (20.0,) * 20 + (80.0,) * 12, 10.0)
+"""From what one pod holds to what four do."""
+
+
+def step(*, lag_s: float = 0.0, faults: tuple[Fault, ...] = ()) -> tuple[Tidegate, World]:
+    server = Server(0.09, 0.02, max_batch=8, target_s=0.5)
+    world = World(server, STEP, cold_start_s=30.0, initial=2, lag_s=lag_s, faults=faults)
+    return Tidegate(server, Bounds(1, 20), 30.0, capacities=Capacities(fine=2000)), world
+
+
+def test_what_it_reads_is_as_old_as_the_lag() -> None:
+    raised = []
+    for lag_s in (0.0, 10.0):
+        law, world = step(lag_s=lag_s)
+        moments = simulate(world, law, 1).moments
+        raised.append(next(m.at_s for m in moments if m.at_s > 200.0 and m.desired > 2))
+    assert raised[1] == raised[0] + 10.0
+
+
+@pytest.mark.parametrize(
+    ("lag_s", "faults"),
+    [(20.0, ()), (0.0, (Fault(Kind.NO_METRICS, 190.0),))],
+    ids=["too old", "lost"],
+)
+def test_what_it_cannot_read_moves_nothing(lag_s: float, faults: tuple[Fault, ...]) -> None:
+    """Four times the load would need more pods; nobody told it."""
+    law, world = step(lag_s=lag_s, faults=faults)
+    outcome = simulate(world, law, 1)
+    assert {m.desired for m in outcome.moments if m.at_s >= 210.0} == {2}
+    assert law.decision is not None
+    assert law.decision.hold is Hold.METRICS_MISSING
