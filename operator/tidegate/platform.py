@@ -9,7 +9,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tidegate.api.spec import Block, EnvVar, LabelValue, ObjectName, Toleration
+from tidegate.api.block import Block, LabelValue, ObjectName
+from tidegate.api.spec import EnvVar, Toleration
 
 MAX_MODEL_BYTES = 1 << 40
 MAX_MODEL_FILES = 100_000

@@ -18,7 +18,8 @@ from e2e.cluster.kube import KubeClient
 from tests.contract.manifests import COLLECTION, manifest
 from tidegate import plan
 from tidegate.actions import Apply
-from tidegate.api import crd, formats, rules, spec, units
+from tidegate.api import crd, formats, spec, units
+from tidegate.api.rules.source import SCHEMES
 from tidegate.observed import Observed
 from tidegate.platform import Platform, Profile
 from tidegate.runtime.kube import to_wire
@@ -50,8 +51,7 @@ WILD: st.SearchStrategy[Any] = st.one_of(
 ABSENT = object()
 ADDRESS = st.characters(codec="ascii", categories=("L", "N"), include_characters="/._~+=@:,()?&$-")
 URIS: list[st.SearchStrategy[str]] = [
-    st.from_regex(pattern, fullmatch=True, alphabet=ADDRESS)
-    for pattern, _ in rules.SCHEMES.values()
+    st.from_regex(pattern, fullmatch=True, alphabet=ADDRESS) for pattern, _ in SCHEMES.values()
 ]
 LIKELY: dict[str, st.SearchStrategy[Any]] = {
     # Values that mean something together more often than chance would have it.

@@ -15,7 +15,12 @@ from e2e.cluster.kube import KubeClient
 from tests.contract.manifests import COLLECTION, manifest
 from tidegate.api import crd, units
 from tidegate.api.names import CHILDREN_MANAGER
-from tidegate.api.spec import HEADER_NAME_PATTERN, HEADER_VALUE_PATTERN, HOSTNAME_PATTERN, parse
+from tidegate.api.patterns import (
+    HEADER_NAME_PATTERN,
+    HEADER_VALUE_PATTERN,
+    HOSTNAME_PATTERN,
+)
+from tidegate.api.spec import parse
 from tidegate.record import Phase, Record
 from tidegate.resources import route as r
 from tidegate.resources.route import Split

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tidegate.api import units
+from tidegate.api import patterns, units
 
 
 @dataclass(frozen=True)
@@ -82,4 +82,16 @@ def memory_range(at: str, low: str, high: str, mend: str) -> Rule:
             f" && {value}.compareTo(quantity('{high}')) <= 0",
         ),
         f"{{self}} is {mend}",
+    )
+
+
+def qualified_keys(at: str, what: str) -> Rule:
+    """The keys of a map of labels or annotations must be qualified names."""
+    pattern = cel_string(patterns.QUALIFIED_NAME_PATTERN)
+    bad = f"self.filter(k, !k.matches({pattern}) || size(k) > 253)"
+    return Rule(
+        at,
+        f"self.all(k, k.matches({pattern}) && size(k) <= 253)",
+        f"{{strings.quote({bad}[0])}} is no {what} key; "
+        "write name or domain/name with at most 63 characters of name",
     )

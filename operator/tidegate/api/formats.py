@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
-from tidegate.api import spec, units
+from tidegate.api import patterns, units
 
 
 class Shown(Enum):
@@ -44,58 +44,60 @@ FORMATS: Final[dict[str, Format]] = {
     units.QUANTILE_PATTERN: Format(
         "a quantile", "write for example 0.99, at least 0.5 and below 1"
     ),
-    spec.DNS_PATTERN: Format(
+    patterns.DNS_PATTERN: Format(
         "an object name", "use lower-case letters, digits, '-' and '.', such as my-object"
     ),
-    spec.DNS_LABEL_PATTERN: Format(
+    patterns.DNS_LABEL_PATTERN: Format(
         "a name", "use lower-case letters, digits and '-', such as my-name"
     ),
-    spec.LABEL_VALUE_PATTERN: Format(
+    patterns.LABEL_VALUE_PATTERN: Format(
         "a label value", "use letters, digits, '-', '_' and '.', with a letter or digit at the ends"
     ),
-    spec.SET_LABEL_VALUE_PATTERN: Format(
+    patterns.SET_LABEL_VALUE_PATTERN: Format(
         "a label value", "use letters, digits, '-', '_' and '.', with a letter or digit at the ends"
     ),
-    spec.QUALIFIED_NAME_PATTERN: Format(
+    patterns.QUALIFIED_NAME_PATTERN: Format(
         "a qualified name", "write name or domain/name, such as nvidia.com/gpu"
     ),
-    spec.RESOURCE_PATTERN: Format(
+    patterns.RESOURCE_PATTERN: Format(
         "an extended resource",
         "write domain/name, such as nvidia.com/gpu or nvidia.com/mig-1g.10gb",
     ),
-    spec.IMAGE_PATTERN: Format(
+    patterns.IMAGE_PATTERN: Format(
         "an image", "write [registry/]name:tag or name@sha256:<64 hex digits>"
     ),
-    spec.ENDPOINT_PATTERN: Format(
+    patterns.ENDPOINT_PATTERN: Format(
         "an endpoint",
         "write http(s)://host[:port][/path] without user, password or query; credentials go into "
         "the Secret that secretName names",
         Shown.WITHOUT_USER,
     ),
-    spec.REGION_PATTERN: Format("a region", "write for example eu-central-1"),
-    spec.MODEL_NAME_PATTERN: Format(
+    patterns.REGION_PATTERN: Format("a region", "write for example eu-central-1"),
+    patterns.MODEL_NAME_PATTERN: Format(
         "a model name",
         "use letters, digits, '_', '-' and '.', starting with a letter, digit or '_'",
     ),
-    spec.BACKEND_PATTERN: Format("a Triton backend", "write for example onnxruntime or python"),
-    spec.ENV_NAME_PATTERN: Format(
+    patterns.BACKEND_PATTERN: Format("a Triton backend", "write for example onnxruntime or python"),
+    patterns.ENV_NAME_PATTERN: Format(
         "an environment variable's name", "use letters, digits and '_', not starting with a digit"
     ),
-    spec.TEXT_PATTERN: Format(
+    patterns.TEXT_PATTERN: Format(
         "plain text", "leave out control characters, such as NUL", Shown.NEVER
     ),
-    spec.HEADER_NAME_PATTERN: Format("a header name", "write for example x-canary"),
-    spec.HEADER_VALUE_PATTERN: Format(
+    patterns.HEADER_NAME_PATTERN: Format("a header name", "write for example x-canary"),
+    patterns.HEADER_VALUE_PATTERN: Format(
         "a header value", "use printable ASCII without spaces at the ends", Shown.NEVER
     ),
-    spec.HOSTNAME_PATTERN: Format(
+    patterns.HOSTNAME_PATTERN: Format(
         "a hostname", "write for example models.example.com or *.example.com, in lower case"
     ),
-    spec.CONDITION_PATTERN: Format(
+    patterns.CONDITION_PATTERN: Format(
         "a condition type", "use CamelCase letters and digits, such as DataDriftChecked"
     ),
-    spec.HEADROOM_PATTERN: Format("a headroom", "write Auto, or a number of replicas up to 999"),
-    spec.SHA256_PATTERN: Format(
+    patterns.HEADROOM_PATTERN: Format(
+        "a headroom", "write Auto, or a number of replicas up to 999"
+    ),
+    patterns.SHA256_PATTERN: Format(
         "a sha256 digest", "write 64 lower-case hex digits, without a sha256: before them"
     ),
 }

@@ -5,7 +5,8 @@ from typing import Any, Final
 
 from tidegate.api import crd, names
 from tidegate.api.formats import FORMATS
-from tidegate.api.rules import RULES, SCHEMES
+from tidegate.api.rules import RULES
+from tidegate.api.rules.source import SCHEMES
 
 HEAD: Final = f"""\
 <!-- Generated from operator/tidegate/api by `make generate`. Do not edit. -->

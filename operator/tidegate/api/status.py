@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from tidegate.api.spec import Block, list_map
+from tidegate.api.block import Block, list_map
 
 ConditionStatus = Literal["True", "False", "Unknown"]
 

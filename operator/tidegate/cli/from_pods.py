@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from tidegate.api.spec import ENV_NAME_PATTERN, IMAGE_PATTERN, RESOURCE_PATTERN
+from tidegate.api.patterns import ENV_NAME_PATTERN, IMAGE_PATTERN, RESOURCE_PATTERN
 from tidegate.api.units import QUANTITY_PATTERN, quantity
 from tidegate.cli.draft import NO_FIELD, OWN, Document, Draft, block, items, texts
 from tidegate.cli.from_triton import SECRET_ENV, STORE_ENV, flags, is_triton

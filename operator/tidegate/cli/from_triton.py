@@ -5,8 +5,8 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from tidegate.api.rules import CREDENTIAL_QUERY, SCHEMES
-from tidegate.api.spec import IMAGE_PATTERN
+from tidegate.api.patterns import IMAGE_PATTERN
+from tidegate.api.rules.source import CREDENTIAL_QUERY, SCHEMES
 from tidegate.cli.draft import ASK_SOURCE, Document, Draft, block, items, texts
 
 SECRET_ENV: Final = re.compile(

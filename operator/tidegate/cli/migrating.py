@@ -15,7 +15,8 @@ import yaml
 from pydantic import ValidationError
 
 from tidegate.api import names
-from tidegate.api.spec import MODEL_NAME_PATTERN, parse
+from tidegate.api.patterns import MODEL_NAME_PATTERN
+from tidegate.api.spec import parse
 from tidegate.api.units import DURATION_PATTERN, duration_ms
 from tidegate.cli import from_argo, from_kserve, from_pods, from_triton
 from tidegate.cli.draft import ASK_SOURCE, NO_FIELD, Document, Draft, block, items

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError, field_validator
 
-from tidegate.api.spec import Block
+from tidegate.api.block import Block
 from tidegate.fetch.errors import ConfigInvalid, SchemeRefused
 from tidegate.platform import FetchPolicy, Verify
 

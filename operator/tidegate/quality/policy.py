@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 from pydantic import Field, ValidationError
 
 from tidegate.api import units
-from tidegate.api.spec import Block, Duration, Percent
+from tidegate.api.block import Block, Duration, Percent
 
 ANNOTATION: Final = "tidegate.dev/quality"
 NAME_PATTERN: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$"

@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from tidegate.api.spec import Block
+from tidegate.api.block import Block
 from tidegate.quality.policy import FieldName, Policy
 
 MOST_AT_ONCE: Final = 1000

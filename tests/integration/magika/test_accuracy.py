@@ -48,7 +48,7 @@ def real_files() -> list[Path]:
 
 def edge_files(folder: Path) -> list[Path]:
     """Files at the edges of what the features are made of: sizes, whitespace, text or not."""
-    source = (REPOSITORY / "operator/tidegate/api/spec.py").read_bytes() * 3
+    source = (REPOSITORY / "operator/tidegate/api/admission.py").read_bytes() * 3
     contents = {
         "empty": b"",
         "whitespace": b" \n\t" * 3000,

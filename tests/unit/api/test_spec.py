@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field, TypeAdapter, ValidationError
 
-from tidegate.api import formats, rules
+from tidegate.api import formats
+from tidegate.api.rules.source import SCHEMES
 from tidegate.api.spec import ScalingMode, Spec, Strategy, parse
 
 URI = "s3://models/magika/v3"
@@ -116,7 +117,7 @@ def test_patterns_mean_the_same_to_all_engines(pattern: str) -> None:
     agree()
 
 
-@pytest.mark.parametrize(("scheme", "entry"), rules.SCHEMES.items())
+@pytest.mark.parametrize(("scheme", "entry"), SCHEMES.items())
 def test_the_example_of_a_scheme_is_one(scheme: str, entry: tuple[str, str]) -> None:
     pattern, example = entry
     for text in re.findall(rf"{scheme}://[^\s,]+", example):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from tidegate.api import names, rules
+from tidegate.api.rules.source import SCHEMES
 from tidegate.api.spec import parse
 from tidegate.cli import from_argo, from_triton, main, migrating
 from tidegate.cli.draft import Draft
@@ -765,7 +766,7 @@ def test_an_address_is_one_that_the_api_server_takes(text: str) -> None:
             uri, _ = from_triton.address(Draft("Deployment", "x", "x"), scheme + text)
         except Trouble:
             continue
-        assert re.match(rules.SCHEMES[uri.partition("://")[0]][0], uri)
+        assert re.match(SCHEMES[uri.partition("://")[0]][0], uri)
 
 
 class TestCommand:
