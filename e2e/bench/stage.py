@@ -11,12 +11,14 @@ from typing import Any, Final
 
 import httpx
 
-from e2e.cluster import addons, images, node_images, paths
+from e2e.cluster import addons, paths
 from e2e.cluster.kube import KubeClient, KubeError, Object, wait_for
 from e2e.cluster.progress import Progress
 from e2e.cluster.settings import Settings
 from e2e.demo.upload import upload
 from e2e.models.magika import build as magika
+from e2e.tests.installation import install
+from e2e.tests.space import SETTINGS
 
 API: Final = "tidegate.dev/v1alpha1"
 KIND: Final = "ModelDeployment"
@@ -132,29 +134,15 @@ def require_cluster(settings: Settings) -> None:
         sys.exit(f"{missing} ({error})")
 
 
-def _require_operator(settings: Settings, client: KubeClient, progress: Progress) -> None:
-    """Install the chart as the demo does, unless an operator that can fetch from S3 is there."""
-    platform = client.get("v1", "ConfigMap", "tidegate-platform", addons.OPERATOR_NAMESPACE)
-    if platform is None or settings.s3_address not in str(platform.get("data")):
-        node_images.bring_in(settings, [images.OPERATOR, images.FETCH], progress)
-        addons.install_chart(
-            settings,
-            progress,
-            values={"fetch.allowPrivateAddresses": f"{{{settings.s3_address}/32}}"},
-        )
-    addons.await_rollout(client, "tidegate-operator", addons.OPERATOR_NAMESPACE)
-
-
 @contextmanager
 def stage(namespace: str, progress: Progress) -> Iterator[Stage]:
-    """The embedded cluster with an operator, and a namespace until the block ends."""
-    settings = Settings()
-    require_cluster(settings)
-    with KubeClient(settings.kubeconfig, user_agent="tidegate-bench") as client:
-        _require_operator(settings, client, progress)
+    """The embedded cluster with this tree's operator, and a namespace until the block ends."""
+    require_cluster(SETTINGS)
+    with KubeClient(SETTINGS.kubeconfig, user_agent="tidegate-bench") as client:
+        install(client, progress)
         folder = magika.build(paths.CACHE / "magika" / "repositories")["v3"]
-        keys = {"access_key": settings.s3_access_key, "secret_key": settings.s3_secret_key}
-        upload(folder, f"{BUCKET}/magika", endpoint=settings.s3_endpoint, **keys)
+        keys = {"access_key": SETTINGS.s3_access_key, "secret_key": SETTINGS.s3_secret_key}
+        upload(folder, f"{BUCKET}/magika", endpoint=SETTINGS.s3_endpoint, **keys)
         client.apply_all(
             [
                 {
@@ -170,13 +158,13 @@ def stage(namespace: str, progress: Progress) -> Iterator[Stage]:
                     "kind": "Secret",
                     "metadata": {"name": "s3", "namespace": namespace},
                     "stringData": {
-                        "AWS_ACCESS_KEY_ID": settings.s3_access_key,
-                        "AWS_SECRET_ACCESS_KEY": settings.s3_secret_key,
+                        "AWS_ACCESS_KEY_ID": SETTINGS.s3_access_key,
+                        "AWS_SECRET_ACCESS_KEY": SETTINGS.s3_secret_key,
                     },
                 },
             ]
         )
         try:
-            yield Stage(settings, client, namespace, f"s3://{BUCKET}/magika")
+            yield Stage(SETTINGS, client, namespace, f"s3://{BUCKET}/magika")
         finally:
             client.delete("v1", "Namespace", namespace)
