@@ -23,7 +23,7 @@ from aiohttp import web
 from e2e.bench.report import Report, Usage, parser, quantile
 from e2e.browser import chromium, opened
 from e2e.cluster import paths
-from e2e.cluster.control_plane import free_ports
+from e2e.ports import free_ports
 from tests.unit.dashboard import documents
 from tests.unit.dashboard.fake_api import MDEP, FakeApi, Reader
 

@@ -14,9 +14,9 @@ import httpx
 
 from e2e.bench.report import Usage
 from e2e.cluster import paths
-from e2e.cluster.control_plane import free_ports
 from e2e.cluster.kube import NotReached
 from e2e.cluster.processes import require_running, spawn
+from e2e.ports import free_ports
 
 START_SECONDS = 120.0
 _SAMPLE = re.compile(r"^(\w+)(?:\{([^}]*)\})? ([0-9.eE+-]+)$", re.MULTILINE)

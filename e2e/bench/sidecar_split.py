@@ -31,7 +31,8 @@ from google.protobuf import any_pb2, struct_pb2
 
 from e2e.bench.report import Report, parser, quantile
 from e2e.native import parts
-from e2e.native.processes import Process, free_ports, wait_for
+from e2e.native.processes import Process, wait_for
+from e2e.ports import free_ports
 from tidegate.resources.envoy import envoy_args, envoy_config, render
 from tidegate.resources.sidecar import Ports
 

@@ -16,7 +16,8 @@ from e2e.cluster.kube import KubeClient, Object, documents, has_condition, wait_
 from e2e.cluster.progress import Progress
 from e2e.cluster.settings import Settings
 from e2e.native import parts
-from e2e.native.processes import Process, free_ports
+from e2e.native.processes import Process
+from e2e.ports import free_ports
 
 MODULE: Final = "github.com/projectcontour/contour"
 CONTROLLER: Final = "projectcontour.io/gateway-controller"

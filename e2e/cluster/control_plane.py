@@ -11,7 +11,6 @@ It needs no root. The servers die with the process that started them, however it
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from e2e.cluster import gobuild, pki
 from e2e.cluster.kube import KubeClient, NotReached, wait_for
 from e2e.cluster.processes import ProcessFailed, require_running, spawn
 from e2e.cluster.progress import Progress
+from e2e.ports import free_ports
 
 START_SECONDS = 90.0
 """A bound, not an expectation (3 s is usual): two busy cores must not fail a test run."""
@@ -185,15 +185,6 @@ class ControlPlane:
         path.touch(mode=0o600)
         path.write_text(pki.kubeconfig(server=self.url, authority=self.authority, user=pair))
         return path
-
-
-def free_ports(count: int, address: str = "127.0.0.1") -> list[int]:
-    """Ask the system for ports nobody listens on; all are held until the last is known."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind((address, 0))
-        return [int(one.getsockname()[1]) for one in sockets]
 
 
 @contextmanager

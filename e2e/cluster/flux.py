@@ -18,11 +18,11 @@ import httpx
 import yaml
 
 from e2e.cluster import gobuild
-from e2e.cluster.control_plane import free_ports
 from e2e.cluster.kube import KubeClient, KubeError, Object
 from e2e.cluster.processes import require_running, spawn
 from e2e.cluster.progress import Progress
 from e2e.cluster.repository import git, serving
+from e2e.ports import free_ports
 
 NAMESPACE: Final = "flux-system"
 CONTROLLER: Final = "kustomize-controller"

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from e2e.cluster import gobuild
-from e2e.cluster.control_plane import ControlPlane, free_ports
+from e2e.cluster.control_plane import ControlPlane
 from e2e.cluster.kube import Object
 from e2e.cluster.processes import require_running, spawn
 from e2e.cluster.progress import Progress
 from e2e.cluster.settings import Gpus
+from e2e.ports import free_ports
 
 ANNOTATION = "kwok.x-k8s.io/node"
 """kwok keeps the nodes that carry this, with the value `fake`."""

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -14,21 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from e2e.native import parts
+from e2e.ports import free_ports
 from tidegate.resources.envoy import envoy_args, envoy_config, render
 from tidegate.resources.sidecar import Ports
 from tidegate.resources.triton import triton_args
 
 START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 60
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 @dataclass

@@ -15,9 +15,10 @@ import pytest
 import yaml
 
 from e2e.cluster import gobuild
-from e2e.cluster.control_plane import ControlPlane, free_ports
+from e2e.cluster.control_plane import ControlPlane
 from e2e.cluster.kube import KubeClient, wait_for
 from e2e.cluster.progress import Progress
+from e2e.ports import free_ports
 from tests.contract.manifests import manifest
 from tests.contract.test_command_line import tidegate
 from tests.unit.cli import documents as d

@@ -13,7 +13,7 @@ import yaml
 
 from e2e.cluster.control_plane import ControlPlane
 from e2e.cluster.control_plane import control_plane as start
-from e2e.native.processes import free_ports
+from e2e.ports import free_ports
 from helm.chart import objects
 from tests.contract import runtime_harness as h
 from tests.contract.runtime.test_plan import CRD_FILE

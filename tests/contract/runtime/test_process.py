@@ -16,8 +16,9 @@ import pytest
 import yaml
 
 from e2e.cluster.audit import AuditLog
-from e2e.cluster.control_plane import ControlPlane, free_ports
+from e2e.cluster.control_plane import ControlPlane
 from e2e.cluster.control_plane import control_plane as start
+from e2e.ports import free_ports
 from tests.contract import runtime_harness as h
 from tidegate.runtime.kinds import LEASE, MODEL_DEPLOYMENT
 from tidegate.runtime.kube import Kube

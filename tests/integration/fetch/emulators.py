@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from e2e.cluster import gobuild, paths
 from e2e.cluster.progress import Progress
-from e2e.native.processes import free_ports
+from e2e.ports import free_ports
 
 AZURITE_VERSION = "3.35.0"
 ACCOUNT = "devstoreaccount1"

@@ -23,7 +23,7 @@ from cryptography.x509.oid import NameOID
 
 from e2e.cluster import gobuild
 from e2e.cluster.progress import Progress
-from e2e.native.processes import free_ports
+from e2e.ports import free_ports
 
 USER, PASSWORD = "pusher", "registry-secret"
 # bcrypt of PASSWORD, cost 5

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from e2e.native.processes import free_ports
+from e2e.ports import free_ports
 
 START_TIMEOUT_S = 60
 ACCESS, SECRET = "tester", "tester-secret"

@@ -13,10 +13,11 @@ import pytest
 import yaml
 
 from e2e.cluster import gobuild, paths
-from e2e.cluster.control_plane import ControlPlane, control_plane, free_ports
+from e2e.cluster.control_plane import ControlPlane, control_plane
 from e2e.cluster.kube import KubeClient, Object, wait_for
 from e2e.cluster.processes import require_running, spawn
 from e2e.cluster.progress import Progress
+from e2e.ports import free_ports
 from tests.integration.gitops.pretend import DataPlane
 from tidegate.api import admission, crd
 from tidegate.api.names import API_VERSION, KIND

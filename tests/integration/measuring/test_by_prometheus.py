@@ -14,7 +14,7 @@ import yaml
 
 from e2e.cluster import gobuild
 from e2e.cluster.progress import Progress
-from e2e.native.processes import free_ports
+from e2e.ports import free_ports
 from tests.unit.measurement.pages import Cluster, page
 from tidegate.runtime.cache import Key
 from tidegate.runtime.measuring import PodAt

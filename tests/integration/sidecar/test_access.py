@@ -11,7 +11,8 @@ import pytest
 import tritonclient.grpc
 
 from e2e.native import parts
-from e2e.native.processes import Pod, Process, free_ports, pod, triton_environment, wait_for
+from e2e.native.processes import Pod, Process, pod, triton_environment, wait_for
+from e2e.ports import free_ports
 from tests.integration.sidecar.conftest import MODELS, REVISION
 from tests.integration.sidecar.wire import ERROR, OK, call, grpc_status, knob, knob_inputs
 from tidegate.resources.drain import sidecar_liveness_probe, sidecar_startup_probe

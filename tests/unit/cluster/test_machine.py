@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,8 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from e2e import ports
 from e2e.cluster import lifecycle, mounts, network, pki, processes
-from e2e.cluster.control_plane import free_ports
 from e2e.cluster.preflight import Unfit
 from e2e.cluster.processes import ProcessFailed
 from e2e.cluster.progress import Progress
@@ -118,9 +119,20 @@ def test_a_key_is_for_its_owner_only(tmp_path: Path) -> None:
     assert key.stat().st_mode & 0o077 == 0
 
 
-def test_free_ports_are_distinct() -> None:
-    ports = free_ports(20)
-    assert len(set(ports)) == 20
+def test_free_ports_are_distinct_and_not_given_again_soon() -> None:
+    """Whoever asks next may be another process, while nobody listens on the first ones yet."""
+    given = [*ports.free_ports(20), *ports.free_ports(20)]
+    assert len(set(given)) == 40
+    # Those that a connection may get by itself begin above.
+    assert max(given) < 30_000
+
+
+def test_a_port_that_is_taken_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        monkeypatch.setattr(ports, "FIRST", other.getsockname()[1])
+        monkeypatch.setattr(ports, "COUNT", 1)
+        with pytest.raises(RuntimeError, match="0 of 1 ports are free"):
+            ports.free_ports(1)
 
 
 def test_a_tool_that_is_not_installed_yet_has_left_nothing() -> None:
