@@ -20,8 +20,8 @@ from tidegate.runtime.kinds import Kind
 from tidegate.runtime.kube import KubeError, Written
 from tidegate.runtime.quality.answering import MANAGER, Answering
 from tidegate.runtime.quality.main import Settings, SettingsError
-from tidegate.runtime.quality.server import REMEMBERED_S, Access, Intake, Worker
-from tidegate.runtime.quality.store import Store
+from tidegate.runtime.quality.server import AT_ONCE, REMEMBERED_S, Access, Intake, Worker
+from tidegate.runtime.quality.store import FullError, Store
 from tidegate.view import document as view
 from tidegate.view.reasons import explanation
 
@@ -146,6 +146,7 @@ async def _place() -> AsyncIterator[Place]:
         )
         async with TestClient(TestServer(place.intake.app())) as place.client:
             await place.look()
+            place.intake.looked = True
             yield place
     place.worker.close()
 
@@ -308,6 +309,92 @@ async def test_who_asks_no_more_is_forgotten(place: Place) -> None:
     assert await place.worker.do(lambda store: store.models()) == set()
 
 
+async def test_a_model_that_was_made_again_has_shown_nothing(place: Place) -> None:
+    await place.label(990, 1000)
+    await place.look()
+    assert place.condition("Accurate") == ("True", "Shown")
+    # The same name and the same spec, so the same revisions; what bytes they are is not known.
+    place.deployment = deployment(uid="u-2")
+    await place.look()
+    assert place.condition("Accurate") == ("Unknown", "TooFewLabels")
+    assert await place.worker.do(lambda store: store.figures("demo/m")) == ({}, {})
+    await place.label(990, 1000)
+    # Nor where nobody looked while it was made again.
+    place.answering = Answering(
+        place, place.worker, {}, now=lambda: place.now, clock=lambda: place.clock
+    )
+    place.deployment = deployment(uid="u-3")
+    await place.look()
+    assert place.condition("Accurate") == ("Unknown", "TooFewLabels")
+
+
+async def test_answers_are_gone_soon_after_they_may_be_kept(place: Place) -> None:
+    place.deployment["metadata"]["annotations"][ANNOTATION] = '{"minAccuracy": "9%", "keep": "20s"}'
+    await place.look()
+    await place.post("samples", *({"revision": "bbb", "id": f"{i}", "label": "cat"} for i in "ab"))
+    place.now += timedelta(seconds=19)
+    assert (await place.post("labels", {"id": "a", "label": "cat"}))[1]["taken"] == 1
+    place.now += timedelta(seconds=2)
+    assert (await place.post("labels", {"id": "b", "label": "cat"}))[1]["unknown"] == 1
+    await place.look(20.0)
+    query = "SELECT count(*) FROM waiting"
+    assert await place.worker.do(lambda store: store._db.execute(query).fetchone()) == (0,)
+
+
+async def test_no_room_to_tidy_is_no_end(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise FullError("no room")
+
+    await place.label(990, 1000)
+    for name in ("tidy", "scrub", "meet"):
+        monkeypatch.setattr(Store, name, full)
+    await place.look(601.0)
+    assert place.condition("Accurate") == ("True", "Shown")
+    place.deployment = deployment(uid="u-2")
+    await place.look()
+    item = {"revision": "bbb", "right": 1, "labels": 1}
+    assert (await place.post("labels", item))[0] == 404, "it would count for the one before"
+
+
+async def test_before_the_first_look_nothing_is_taken_or_refused(place: Place) -> None:
+    place.intake.looked = False
+    item = {"revision": "bbb", "right": 1, "labels": 1}
+    headers = {"Authorization": "Bearer pipeline"}
+    async with place.client.post(f"{ONE}/labels", json=item, headers=headers) as got:
+        assert (got.status, got.headers["Retry-After"]) == (503, "1")
+    async with place.client.get("/readyz") as got:
+        assert got.status == 503
+    async with place.client.get("/healthz") as got:
+        assert got.status == 200
+    place.intake.looked = True
+    async with place.client.get("/readyz") as got:
+        assert got.status == 200
+
+
+async def test_bodies_wait_for_their_turn_and_not_for_ever(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidegate.runtime.quality.server.BODY_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("tidegate.runtime.quality.server.MOST_IN_HAND", AT_ONCE + 1)
+    reader, writer = await asyncio.open_connection(place.client.host, place.client.port)
+    begun = f"POST {ONE}/labels HTTP/1.1\r\nHost: q\r\nAuthorization: Bearer pipeline\r\n"
+    # A body that does not come.
+    writer.write(f"{begun}Content-Length: 100\r\n\r\n{{".encode())
+    assert b" 408 " in await reader.readline()
+    writer.close()
+    held = [place.intake._turn.acquire() for _ in range(AT_ONCE)]
+    await asyncio.gather(*held)
+    item = {"revision": "bbb", "right": 1, "labels": 1}
+    waiting = [asyncio.create_task(place.post("labels", item)) for _ in range(AT_ONCE + 1)]
+    while place.intake._in_hand <= AT_ONCE:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    assert (await place.post("labels", item))[0] == 503
+    for _ in range(AT_ONCE):
+        place.intake._turn.release()
+    assert {status for status, _ in await asyncio.gather(*waiting)} == {200}
+    assert (await place.post("labels", item))[0] == 200
+
+
 async def test_an_api_server_that_refuses_a_write_is_asked_again(place: Place) -> None:
     place.error = KubeError("no")
     await place.label(990, 1000)
@@ -324,7 +411,7 @@ async def test_who_may_not_report_is_refused(place: Place, token: str, status: i
     item = {"revision": "bbb", "right": 1, "labels": 1}
     assert (await place.post("labels", item, token=token))[0] == status
     assert (await place.post("samples", {"revision": "bbb"}, token=token))[0] == status
-    assert await place.worker.do(lambda store: store.models()) == set()
+    assert await place.worker.do(lambda store: store.figures("demo/m")) == ({}, {})
 
 
 async def test_the_right_is_asked_for_by_name_and_again_after_a_while(place: Place) -> None:

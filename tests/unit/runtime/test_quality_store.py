@@ -104,22 +104,87 @@ def test_it_goes_on_after_a_restart(tmp_path: Path) -> None:
 
 
 def test_answers_wait_as_long_as_they_may(store: Store) -> None:
-    store.add_samples(M, [sample(id_="old")], NOW)
+    store.add_samples(M, [sample(id_="old"), sample(id_="oldest")], NOW)
     store.add_samples(M, [sample(id_="new")], NOW + 100)
+    old = [LabelOf(id="old", label="cat")]
+    assert store.add_labels(M, old, NOW + 50).unknown == 1, "before it is tidied, too"
+    assert store.add_labels(M, old, NOW).taken == 1
     store.tidy(M, ["aaa"], 60.0, NOW + 110)
-    assert store.add_labels(M, [LabelOf(id="old", label="cat")]).unknown == 1
+    assert store.add_labels(M, [LabelOf(id="oldest", label="cat")]).unknown == 1
     assert store.add_labels(M, [LabelOf(id="new", label="cat")]).taken == 1
 
 
+def test_first_values_wait_no_longer_either(store: Store) -> None:
+    store.add_samples(M, [sample(None, age=float(i)) for i in range(CALIBRATION - 1)], NOW)
+    store.tidy(M, ["aaa"], 60.0, NOW + 59)
+    assert store._db.execute("SELECT count(*) FROM first_values").fetchone() == (199,)
+    store.tidy(M, ["aaa"], 60.0, NOW + 61)
+    assert store._db.execute("SELECT count(*) FROM first_values").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("how", ["too old", "left out", "forgotten"])
+def test_what_is_forgotten_is_in_no_file(tmp_path: Path, how: str) -> None:
+    store = Store(str(tmp_path / "q.db"))
+    for i in range(50):
+        store.add_samples(M, [sample("diagnosis", id_=f"{i}")], NOW + i)
+
+    def files() -> bytes:
+        return b"".join(p.read_bytes() for p in tmp_path.iterdir())
+
+    assert b"diagnosis" in files()
+    if how == "too old":
+        store.tidy(M, ["aaa"], 60.0, NOW + 1000)
+    elif how == "left out":
+        store.leave_out(M, ["label"])
+    else:
+        store.forget(M)
+    store.scrub()
+    assert b"diagnosis" not in files(), "while the file is still open"
+    store.close()
+
+
 def test_no_more_answers_wait_than_there_is_room_for(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_module, "MOST_WAITING", 3)
+    path = str(tmp_path / "q.db")
+    store = Store(path)
     for i in range(5):
         store.add_samples(M, [sample(id_=str(i))], NOW + i)
-    store.tidy(M, ["aaa"], 1e6, NOW + 5)
+        store.add_samples("demo/other", [sample(id_="only")], NOW)
+        if i == 3:
+            store.close()
+            store = Store(path)
     taken = [store.add_labels(M, [LabelOf(id=str(i), label="cat")]).taken for i in range(5)]
     assert taken == [0, 0, 1, 1, 1]
+    assert store.add_labels("demo/other", [LabelOf(id="only", label="cat")]).taken == 1
+
+
+def test_many_waiting_make_room_for_many(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "MOST_WAITING", 1000)
+    for i in range(30):
+        store.add_samples(M, [sample(id_=f"{i}-{j}") for j in range(70)], NOW + i)
+        (waiting,) = store._db.execute("SELECT count(*) FROM waiting").fetchone()
+        assert waiting == min(70 * (i + 1), waiting) <= 1000
+        assert store._waiting[M] == waiting
+    assert waiting >= 900
+
+
+def test_another_life_of_the_name_begins_with_nothing(tmp_path: Path) -> None:
+    path = str(tmp_path / "q.db")
+    store = Store(path)
+    assert not store.meet(M, "u-1")
+    store.add_labels(M, [LabelOf(revision="aaa", labels=10, right=9)])
+    assert not store.meet(M, "u-1")
+    store.close()
+    store = Store(path)
+    assert not store.meet(M, "u-1")
+    assert store.figures(M)[1]["aaa"].labels == 10
+    assert store.meet(M, "u-2")
+    assert store.figures(M) == ({}, {})
+    assert not store.meet(M, "u-2")
+    store.forget(M)
+    assert store.models() == set()
 
 
 def test_revisions_and_days_that_nobody_asks_for_go(store: Store) -> None:

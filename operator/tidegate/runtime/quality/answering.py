@@ -18,6 +18,7 @@ from tidegate.quality.report import ACCURATE, STEADY, Report, Verdict, report, u
 from tidegate.runtime.kinds import MODEL_DEPLOYMENT, Kind
 from tidegate.runtime.kube import KubeError, NotFoundError, Written
 from tidegate.runtime.quality.server import Known, Worker
+from tidegate.runtime.quality.store import FullError
 from tidegate.view import facts
 
 log: Final = structlog.get_logger(__name__)
@@ -28,6 +29,7 @@ AT_REST_S: Final = 600.0
 """Numbers alone are written no more often while a canary is on trial, and at rest; a changed answer
 is written at once."""
 TIDY_EVERY_S: Final = 600.0
+"""What is not needed any more goes after so long, or as soon as it may not be kept any longer."""
 MAX_MESSAGE: Final = 2048
 
 Document = dict[str, Any]
@@ -68,7 +70,9 @@ class Answering:
         self._now = now
         self._clock = clock
         self._written_at: dict[str, float] = {}
-        self._tidied_at: float | None = None
+        self._tidied_at: dict[str, float] = {}
+        """By model; of all that are gone under an empty name."""
+        self._uids: dict[str, str] = {}
         self._reports: dict[str, tuple[object, Report]] = {}
         """With what they were made from."""
         self._open: dict[str, tuple[Document, Document]] = {}
@@ -90,7 +94,16 @@ class Answering:
             del self._known[model]
             self._open.pop(model, None)
             self._reports.pop(model, None)
+            self._uids.pop(model, None)
+            self._tidied_at.pop(model, None)
+        for model in set(self._written_at) - set(there):
+            del self._written_at[model]
         for model, found in policies.items():
+            try:
+                await self._meet(model, str(there[model]["metadata"]["uid"]))
+            except FullError as error:
+                log.error("nothing is taken in", modeldeployment=model, error=str(error))
+                continue
             self._known[model] = Known(
                 policy=found if isinstance(found, Policy) else None,
                 revisions=frozenset(facts.known_revisions(there[model])),
@@ -103,6 +116,16 @@ class Answering:
                 pass  # deleted meanwhile
             except KubeError as error:
                 log.warning("status not written", modeldeployment=model, error=str(error))
+
+    async def _meet(self, model: str, uid: str) -> None:
+        """See to it that nothing is known of it from one of the same name that was before it."""
+        if self._uids.get(model) == uid:
+            return
+        # Until that is done nothing is taken in: it would be forgotten, too.
+        self._known.pop(model, None)
+        if await self._worker.change(model, lambda store: store.meet(model, uid)):
+            log.info("forgotten", modeldeployment=model, reason="deleted and made again")
+        self._uids[model] = uid
 
     async def _report(self, model: str, deployment: Document, policy: Policy) -> Report:
         """The report; the last one where nothing changed that it speaks of."""
@@ -183,17 +206,34 @@ class Answering:
             )
 
     async def _tidy(self, policies: Mapping[str, Policy | PolicyError]) -> None:
-        clock = self._clock()
-        if self._tidied_at is not None and clock - self._tidied_at < TIDY_EVERY_S:
+        """Forget what is not needed, or may not be kept, any more."""
+        due = {
+            model: found
+            for model, found in policies.items()
+            if isinstance(found, Policy)
+            and self._is_due(model, min(TIDY_EVERY_S, units.duration_s(found.keep)))
+        }
+        gone = set()
+        if self._is_due("", TIDY_EVERY_S):
+            # Deleted, or nobody asks any more.
+            gone = await self._worker.do(lambda store: store.models()) - set(policies)
+        if not due and not gone:
             return
-        self._tidied_at = clock
-        for model in await self._worker.do(lambda store: store.models()):
-            found = policies.get(model)
-            if found is None:
-                # Deleted, or nobody asks any more.
+        try:
+            for model in gone:
                 await self._forget(model)
-            elif isinstance(found, Policy):
-                await self._tidy_one(model, found)
+            for model, policy in due.items():
+                await self._tidy_one(model, policy)
+            await self._worker.do(lambda store: store.scrub())
+        except FullError as error:
+            log.error("not tidied", error=str(error))
+
+    def _is_due(self, model: str, every_s: float) -> bool:
+        clock = self._clock()
+        if clock - self._tidied_at.get(model, -TIDY_EVERY_S) < every_s:
+            return False
+        self._tidied_at[model] = clock
+        return True
 
     async def _forget(self, model: str) -> None:
         await self._worker.change(model, lambda store: store.forget(model))

@@ -31,6 +31,7 @@ log: Final = structlog.get_logger(__name__)
 
 EXIT_SETTINGS: Final = 2
 LOOK_EVERY_S: Final = 5.0
+CERTIFICATE_CHECK_S: Final = 60.0
 SHUTDOWN_S: Final = 3.0
 FILE: Final = "quality.db"
 FOREVER_S: Final = 1e12
@@ -109,6 +110,35 @@ async def listed(kube: Kube, namespaces: tuple[str, ...]) -> list[Document]:
     ]
 
 
+class _Certificate:
+    """The one that it answers with; it may be renewed while it runs.
+
+    Args:
+        folder: as `Settings.tls_folder`.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._folder = folder
+        self._load()
+
+    def renew(self) -> None:
+        """Read it again if the last time is a while ago; new connections get the new one."""
+        if time.monotonic() - self._loaded_at < CERTIFICATE_CHECK_S:
+            return
+        try:
+            self._load()
+        except OSError as error:
+            log.error("the certificate is not renewed", error=str(error))
+
+    def _load(self) -> None:
+        self._loaded_at = time.monotonic()
+        self.context.load_cert_chain(self._folder / "tls.crt", self._folder / "tls.key")
+
+
 async def run(settings: Settings, connection: Connection, stop: asyncio.Event) -> None:
     """Take in and answer until told to stop.
 
@@ -127,10 +157,7 @@ async def run(settings: Settings, connection: Connection, stop: asyncio.Event) -
         private_key_path=None,
         private_key_data=None,
     )
-    own = None
-    if settings.tls_folder is not None:
-        own = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        own.load_cert_chain(settings.tls_folder / "tls.crt", settings.tls_folder / "tls.key")
+    own = None if settings.tls_folder is None else _Certificate(settings.tls_folder)
     worker = Worker(Store(str(settings.folder / FILE), settings.max_bytes))
     try:
         async with (
@@ -144,18 +171,22 @@ async def run(settings: Settings, connection: Connection, stop: asyncio.Event) -
             runner = web.AppRunner(intake.app(), access_log=None, shutdown_timeout=SHUTDOWN_S)
             await runner.setup()
             try:
-                site = web.TCPSite(runner, None, settings.port, ssl_context=own)
+                context = None if own is None else own.context
+                site = web.TCPSite(runner, None, settings.port, ssl_context=context)
                 await site.start()
                 log.info("quality answers", port=settings.port, tls=own is not None)
                 answering = Answering(kube, worker, intake.known)
                 while not stop.is_set():
                     try:
                         await answering.look(await listed(kube, settings.namespaces))
+                        intake.looked = True
                     except KubeError as error:
                         log.warning("ModelDeployments not read", error=str(error))
                     with suppress(TimeoutError):
                         async with asyncio.timeout(LOOK_EVERY_S):
                             await stop.wait()
+                    if own is not None:
+                        own.renew()
                 await answering.withdraw()
             finally:
                 await runner.cleanup()

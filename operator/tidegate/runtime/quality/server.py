@@ -20,7 +20,7 @@ import aiohttp
 import structlog
 from aiohttp import web
 
-from tidegate.api import names
+from tidegate.api import names, units
 from tidegate.quality.policy import ANNOTATION, Policy
 from tidegate.quality.sample import SampleError, read_labels, read_samples
 from tidegate.runtime.quality.store import FullError, Store, Taken
@@ -29,6 +29,11 @@ log: Final = structlog.get_logger(__name__)
 
 VERB: Final = "report"
 BODY_BYTES: Final = 1 << 20
+BODY_TIMEOUT_S: Final = 10.0
+AT_ONCE: Final = 4
+"""Bodies that are read, understood and kept at a time: a thousand samples take some megabytes."""
+MOST_IN_HAND: Final = 200
+"""Requests at a time; more are told to come again."""
 ASK_TIMEOUT_S: Final = 10.0
 REMEMBERED_S: Final = 60.0
 """So long a right that was found is not asked for again."""
@@ -176,46 +181,70 @@ class Intake:
         access: who may report.
         worker: what is kept.
         known: what is asked, by namespace and name; kept up to date by others.
+        looked: whether `known` holds what there is; before, nothing is taken or refused.
         now: Unix time.
     """
 
     access: Access
     worker: Worker
     known: dict[str, Known] = field(default_factory=dict)
+    looked: bool = False
     now: Callable[[], float] = time.time
+    _turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+    _in_hand: int = 0
 
     def app(self) -> web.Application:
         """The application."""
-        app = web.Application(middlewares=[_as_json], client_max_size=BODY_BYTES)
+        app = web.Application(middlewares=[_as_json, self._bounded], client_max_size=BODY_BYTES)
         one = f"/api/v1/namespaces/{{namespace:{NAME}}}/modeldeployments/{{name:{NAME}}}"
         app.add_routes(
             [
                 web.get("/healthz", _healthz),
+                web.get("/readyz", self._readyz),
                 web.post(f"{one}/samples", self._samples),
                 web.post(f"{one}/labels", self._labels),
             ]
         )
         return app
 
+    @web.middleware
+    async def _bounded(
+        self, request: web.Request, handler: Callable[[web.Request], Any]
+    ) -> web.StreamResponse:
+        """Hold no more at a time than there is memory for."""
+        if request.method == "POST" and self._in_hand >= MOST_IN_HAND:
+            raise _later("too many requests at once")
+        self._in_hand += 1
+        try:
+            answer: web.StreamResponse = await handler(request)
+            return answer
+        finally:
+            self._in_hand -= 1
+
     async def _samples(self, request: web.Request) -> web.Response:
         model, policy, known = await self._asked(request)
-        found = read_samples(await request.read())
-        _refuse_strangers({s.revision for s in found} - known.revisions, known)
-        redacted = [s.redacted(policy) for s in found]
-        return await self._keep(model, lambda s: s.add_samples(model, redacted, self.now()))
+        async with self._turn:
+            found = read_samples(await _body(request))
+            _refuse_strangers({s.revision for s in found} - known.revisions, known)
+            redacted = [s.redacted(policy) for s in found]
+            return await self._keep(model, lambda s: s.add_samples(model, redacted, self.now()))
 
     async def _labels(self, request: web.Request) -> web.Response:
-        model, _, known = await self._asked(request)
-        found = read_labels(await request.read())
-        named = {one.revision for one in found if one.revision is not None}
-        _refuse_strangers(named - known.revisions, known)
-        return await self._keep(model, lambda s: s.add_labels(model, found))
+        model, policy, known = await self._asked(request)
+        async with self._turn:
+            found = read_labels(await _body(request))
+            named = {one.revision for one in found if one.revision is not None}
+            _refuse_strangers(named - known.revisions, known)
+            since_s = self.now() - units.duration_s(policy.keep)
+            return await self._keep(model, lambda s: s.add_labels(model, found, since_s))
 
     async def _asked(self, request: web.Request) -> tuple[str, Policy, Known]:
         """The model, once the bearer may report on it and its policy wants it."""
         namespace, name = request.match_info["namespace"], request.match_info["name"]
         await self.access.require(request.headers.get("Authorization", ""), namespace, name)
         model = f"{namespace}/{name}"
+        if not self.looked:
+            raise _later("it has only just begun")
         known = self.known.get(model)
         if known is None:
             raise web.HTTPNotFound(
@@ -228,10 +257,29 @@ class Intake:
             )
         return model, known.policy, known
 
+    async def _readyz(self, _: web.Request) -> web.Response:
+        if not self.looked:
+            raise _later("it has not seen the ModelDeployments yet")
+        return web.Response(text="ok\n")
+
     async def _keep(self, model: str, work: Callable[[Store], Taken]) -> web.Response:
         taken = await self.worker.change(model, work)
         found = {"taken": taken.taken, "known": taken.known, "unknown": taken.unknown}
         return web.json_response({**found, "leftOut": list(taken.left_out)})
+
+
+async def _body(request: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            return await request.read()
+    except TimeoutError as error:
+        raise web.HTTPRequestTimeout(
+            text=f"the body did not come within {BODY_TIMEOUT_S:.0f} s"
+        ) from error
+
+
+def _later(text: str) -> web.HTTPServiceUnavailable:
+    return web.HTTPServiceUnavailable(text=f"{text}; try again", headers={"Retry-After": "1"})
 
 
 def _refuse_strangers(strangers: set[str], known: Known) -> None:
@@ -261,7 +309,10 @@ async def _as_json(
     except FullError as error:
         return _error(507, str(error))
     except web.HTTPException as error:
-        return _error(error.status, error.text or error.reason)
+        answer = _error(error.status, error.text or error.reason)
+        if "Retry-After" in error.headers:
+            answer.headers["Retry-After"] = error.headers["Retry-After"]
+        return answer
     except (asyncio.CancelledError, ConnectionError):
         raise
     except Exception as error:

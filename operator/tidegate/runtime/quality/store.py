@@ -1,8 +1,9 @@
 """What is kept of samples and labels: counts, in SQLite.
 
-A value is not kept: it becomes one more in a bin. The exceptions have an end: the first values of
-a field, from which its bins are made, go as soon as they are; the answered class of a request with
-an id waits for its label, at most as long as the policy keeps it. Ids are kept as keyed hashes.
+A value is not kept: it becomes one more in a bin. The exceptions are kept at most as long as the
+policy says: the first values of a field, from which its bins are made, go as soon as they are; the
+answered class of a request with an id waits for its label. Ids are kept as keyed hashes.
+What is forgotten is overwritten in the file, and its journal is cut off (`Store.scrub`).
 """
 
 import hashlib
@@ -24,14 +25,18 @@ DAYS_KEPT: Final = 60
 """Of a revision, beside its first days: no rollout takes longer."""
 MOST_WAITING: Final = 1_000_000
 """Answers of one model that wait for their labels; the oldest go first."""
+ROOM: Final = 10_000
+"""So many go at once when there are more."""
 PAGE_BYTES: Final = 4096
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS lives (model TEXT PRIMARY KEY, uid TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS fields (
   place INTEGER PRIMARY KEY, model TEXT NOT NULL, name TEXT NOT NULL, bins TEXT,
   UNIQUE (model, name));
-CREATE TABLE IF NOT EXISTS first_values (model TEXT NOT NULL, field TEXT NOT NULL, value);
+CREATE TABLE IF NOT EXISTS first_values (
+  model TEXT NOT NULL, field TEXT NOT NULL, value, at REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS first_values_of ON first_values (model, field);
 CREATE TABLE IF NOT EXISTS counts (
   model TEXT NOT NULL, revision TEXT NOT NULL, field TEXT NOT NULL, day INTEGER NOT NULL,
@@ -90,6 +95,8 @@ class Store:
         self._db.executescript(_SCHEMA)
         self._db.execute("INSERT OR IGNORE INTO secrets VALUES ('ids', ?)", (os.urandom(32),))
         (self._key,) = self._db.execute("SELECT value FROM secrets WHERE name = 'ids'").fetchone()
+        self._waiting: dict[str, int] = {}
+        """Answers that wait, by model; counted when first needed."""
 
     def close(self) -> None:
         """Close the file."""
@@ -108,16 +115,17 @@ class Store:
         Raises:
             FullError: there is no room left.
         """
-        day = int(at_s // DAY_S)
-        taken = known = 0
+        taken = known = awaited = 0
         left_out: set[str] = set()
         values: dict[str, list[tuple[str, float | str]]] = defaultdict(list)
         with self._writing():
             there = self._fields(model)
             for sample in samples:
-                if sample.id is not None and not self._await(model, sample, at_s):
-                    known += 1
-                    continue
+                if sample.id is not None:
+                    if not self._await(model, sample, at_s):
+                        known += 1
+                        continue
+                    awaited += 1
                 taken += 1
                 found: dict[str, float | str] = dict(sample.values)
                 if sample.label is not None:
@@ -129,11 +137,19 @@ class Store:
                     there.setdefault(name, None)
                     values[name].append((sample.revision, value))
             for name, its in values.items():
-                self._count(model, name, there[name], its, day)
+                self._count(model, name, there[name], its, at_s)
+            waiting = self._make_room(model, awaited) if awaited else None
+        if waiting is not None:
+            self._waiting[model] = waiting
         return Taken(taken=taken, known=known, left_out=tuple(sorted(left_out)))
 
-    def add_labels(self, model: str, labels: Iterable[LabelOf]) -> Taken:
+    def add_labels(self, model: str, labels: Iterable[LabelOf], since_s: float = 0.0) -> Taken:
         """Count labels: all, or none.
+
+        Args:
+            model: namespace and name.
+            labels: which.
+            since_s: Unix time; answers from before wait no longer.
 
         Raises:
             FullError: there is no room left.
@@ -151,8 +167,8 @@ class Store:
                 key = (model, self._hashed(one.id or ""))
                 row = self._db.execute(
                     "SELECT revision, label FROM waiting WHERE model = ? AND id = ?"
-                    " AND label IS NOT NULL",
-                    key,
+                    " AND label IS NOT NULL AND at >= ?",
+                    (*key, since_s),
                 ).fetchone()
                 if row is None:
                     unknown += 1
@@ -181,13 +197,35 @@ class Store:
         done = self._db.execute("INSERT OR IGNORE INTO waiting VALUES (?, ?, ?, ?, ?)", row)
         return done.rowcount == 1
 
+    def _make_room(self, model: str, awaited: int) -> int:
+        """Forget the oldest answers that wait where they are too many; returns how many wait.
+
+        Args:
+            model: of which.
+            awaited: so many came in this transaction.
+        """
+        if model in self._waiting:
+            waiting = self._waiting[model] + awaited
+        else:
+            query = "SELECT count(*) FROM waiting WHERE model = ?"
+            (waiting,) = self._db.execute(query, (model,)).fetchone()
+        if waiting <= MOST_WAITING:
+            return waiting
+        # One model's ids must not fill the file that all share.
+        gone = self._db.execute(
+            "DELETE FROM waiting WHERE model = ?1 AND id IN"
+            " (SELECT id FROM waiting WHERE model = ?1 ORDER BY at LIMIT ?2)",
+            (model, waiting - MOST_WAITING + min(ROOM, MOST_WAITING // 100)),
+        )
+        return waiting - gone.rowcount
+
     def _count(
         self,
         model: str,
         field: str,
         bins: Bins | None,
         values: list[tuple[str, float | str]],
-        day: int,
+        at_s: float,
     ) -> None:
         if bins is None:
             self._db.execute(
@@ -198,7 +236,7 @@ class Store:
             (there,) = self._db.execute(query, key).fetchone()
             first, values = values[: CALIBRATION - there], values[CALIBRATION - there :]
             self._db.executemany(
-                "INSERT INTO first_values VALUES (?, ?, ?)", [(*key, v) for _, v in first]
+                "INSERT INTO first_values VALUES (?, ?, ?, ?)", [(*key, v, at_s) for _, v in first]
             )
             if there + len(first) < CALIBRATION:
                 return
@@ -212,6 +250,7 @@ class Store:
                 " WHERE model = ? AND name = ?",
                 (text, *key),
             )
+        day = int(at_s // DAY_S)
         found = Counter((revision, bins.name(value)) for revision, value in values)
         self._db.executemany(
             "INSERT INTO counts VALUES (?, ?, ?, ?, ?, ?)"
@@ -240,11 +279,34 @@ class Store:
 
     def models(self) -> set[str]:
         """All models of which anything is kept."""
-        tables = ("fields", "labels", "waiting")
+        tables = ("fields", "labels", "waiting", "lives")
         query = " UNION ".join(f"SELECT model FROM {table}" for table in tables)
         return {model for (model,) in self._db.execute(query)}
 
     # Forgetting.
+
+    def meet(self, model: str, uid: str) -> bool:
+        """Take note of who has the name; what is kept of another who had it is forgotten.
+
+        A model that was deleted and made again may have the same revisions, by their hashes, and
+        other bytes behind them.
+
+        Args:
+            model: namespace and name.
+            uid: of the ModelDeployment.
+
+        Returns:
+            Whether there was another.
+        """
+        query = "SELECT uid FROM lives WHERE model = ?"
+        found = self._db.execute(query, (model,)).fetchone()
+        if found == (uid,):
+            return False
+        if found is not None:
+            self.forget(model)
+        with self._writing():
+            self._db.execute("INSERT OR REPLACE INTO lives VALUES (?, ?)", (model, uid))
+        return found is not None
 
     def tidy(self, model: str, revisions: Iterable[str], keep_s: float, at_s: float) -> None:
         """Forget what is not needed any more.
@@ -252,19 +314,16 @@ class Store:
         Args:
             model: of which.
             revisions: of which anything is still asked.
-            keep_s: how long answers wait for their labels.
+            keep_s: how long answers wait for their labels, and first values for their bins.
             at_s: Unix time.
         """
         known = json.dumps(sorted(revisions))
+        self._waiting.pop(model, None)
         with self._writing():
-            self._db.execute(
-                "DELETE FROM waiting WHERE model = ? AND at < ?", (model, at_s - keep_s)
-            )
-            self._db.execute(
-                "DELETE FROM waiting WHERE model = ?1 AND at < (SELECT at FROM waiting"
-                f" WHERE model = ?1 ORDER BY at DESC LIMIT 1 OFFSET {MOST_WAITING - 1})",
-                (model,),
-            )
+            for table in ("waiting", "first_values"):
+                self._db.execute(
+                    f"DELETE FROM {table} WHERE model = ? AND at < ?", (model, at_s - keep_s)
+                )
             for table in ("counts", "labels"):
                 self._db.execute(
                     f"DELETE FROM {table} WHERE model = ?"
@@ -290,8 +349,9 @@ class Store:
 
     def forget(self, model: str) -> None:
         """Forget all of a model."""
+        self._waiting.pop(model, None)
         with self._writing():
-            for table in ("fields", "first_values", "counts", "waiting", "labels"):
+            for table in ("lives", "fields", "first_values", "counts", "waiting", "labels"):
                 self._db.execute(f"DELETE FROM {table} WHERE model = ?", (model,))
 
     def leave_out(self, model: str, names: Iterable[str]) -> None:
@@ -305,24 +365,39 @@ class Store:
                 if name == LABEL:
                     self._db.execute("UPDATE waiting SET label = NULL WHERE model = ?", (model,))
 
+    def scrub(self) -> None:
+        """Leave nothing of what was forgotten in the journal, which keeps pages as they were.
+
+        Raises:
+            FullError: the disc has no room to do so.
+        """
+        with _telling_full():
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
     def _hashed(self, id_: str) -> bytes:
         return hashlib.blake2b(id_.encode(), key=self._key, digest_size=16).digest()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        try:
+        with _telling_full():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:  # a full disc ends it by itself
                     self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
-        except sqlite3.OperationalError as error:
-            if "full" in str(error):
-                raise FullError("there is no room left for samples and labels") from error
-            raise
+
+
+@contextmanager
+def _telling_full() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if "full" in str(error):
+            raise FullError("there is no room left for samples and labels") from error
+        raise
 
 
 def _bins(text: str) -> Bins:
