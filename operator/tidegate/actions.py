@@ -187,12 +187,12 @@ class Plan:
         actions: carried out in order.
         requeue_after_s: look again after so long at the latest; None: on events only.
         measure: what to measure meanwhile.
-        verify: which pods to send golden requests to.
+        verify: which pods to send golden requests to, by ConfigMap.
         load: whose load to read.
     """
 
     actions: tuple[Action, ...] = ()
     requeue_after_s: float | None = None
     measure: Measure | None = None
-    verify: Verify | None = None
+    verify: tuple[Verify, ...] = ()
     load: Load | None = None

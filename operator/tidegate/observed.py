@@ -131,7 +131,8 @@ class Measurements:
     Attributes:
         rollout: of the rollout under way; None: nothing was read yet.
         golden: results by pod UID.
-        golden_problem: why golden requests cannot be sent: no such ConfigMap, or it does not parse.
+        golden_problems: why golden requests cannot be sent, by ConfigMap: there is none, or it
+            does not parse.
         load: of the revisions that replicas follow (see `tidegate.actions.Load`), by hash; none of
             those with less than a minute of data.
         attained: what clients got lately; None: not known yet, or nothing counts it.
@@ -140,7 +141,7 @@ class Measurements:
 
     rollout: Measured | None = None
     golden: Mapping[str, GoldenResult] = field(default_factory=dict)
-    golden_problem: str = ""
+    golden_problems: Mapping[str, str] = field(default_factory=dict)
     load: Mapping[str, Demand] = field(default_factory=dict)
     attained: Attained | None = None
     in_flight: Mapping[str, int] = field(default_factory=dict)

@@ -20,6 +20,7 @@ from typing import Any, Final
 from tidegate.api.names import (
     DIGEST_ANNOTATION,
     FAILED_ANNOTATION,
+    GOLDEN_ANNOTATION,
     LIVE_SINCE_ANNOTATION,
     REVISION_HASH_LENGTH,
     REVISION_LABEL,
@@ -115,6 +116,7 @@ class Revision:
         live_since: when it first served, RFC 3339; empty: it never has.
         failed: why it gets no traffic again by itself, as JSON; empty: that was forgiven; None:
             nothing is said here.
+        golden: ConfigMap of the golden requests that were named together with it; empty: none were.
     """
 
     hash: str
@@ -127,6 +129,7 @@ class Revision:
     created: str = ""
     live_since: str = ""
     failed: str | None = None
+    golden: str = ""
 
     def manifest(self, kind: str) -> dict[str, Any]:
         """The one manifest of a kind.
@@ -233,6 +236,7 @@ def known_revisions(observed: Observed) -> dict[str, Revision]:
             created=meta.get("creationTimestamp", ""),
             live_since=(meta.get("annotations") or {}).get(LIVE_SINCE_ANNOTATION, ""),
             failed=(meta.get("annotations") or {}).get(FAILED_ANNOTATION),
+            golden=(meta.get("annotations") or {}).get(GOLDEN_ANNOTATION, ""),
         )
     for obj in observed.of_kind("ConfigMap"):
         hash_ = (obj["metadata"].get("labels") or {}).get(REVISION_LABEL)

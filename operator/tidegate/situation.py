@@ -108,7 +108,7 @@ class Scene:
 
     @cached_property
     def _target_for(self) -> str:
-        return revision_hash(pod_shape(self.spec))
+        return revision_hash(self._shape)
 
     def _side(self, hash_: str) -> Side | None:
         revision = self.known.get(hash_)
@@ -139,10 +139,10 @@ class Scene:
         asked = self.spec.golden_requests
         if asked is None:
             return Golden.NOT_ASKED, ""
-        problem = self.measurements.golden_problem
+        canary = self.known.get(record.canary) if record.phase in LIVE else None
+        problem = self.golden_problem(canary or self.target)
         if problem:
             return Golden.PENDING, problem
-        canary = self.known.get(record.canary) if record.phase in LIVE else None
         pods = [p for p in self.pods(canary) if is_ready(p)] if canary is not None else []
         results = [self.measurements.golden.get(p["metadata"]["uid"]) for p in pods]
         wrong = [r for r in results if r is not None and not r.passed]
@@ -151,6 +151,29 @@ class Scene:
         if not results or any(r is None for r in results):
             return Golden.PENDING, ""
         return Golden.PASSED, ""
+
+    def golden_requests(self, revision: Revision) -> str:
+        """The ConfigMap with a revision's known answers; empty: it has none.
+
+        Of a revision that the spec describes it is the spec's. Another one keeps the ConfigMap that
+        was named together with it: its answers are right, though the next version gives others.
+        """
+        asked = self.spec.golden_requests
+        if asked is None:
+            return ""
+        return asked.config_map_name if self.describes(revision) else revision.golden
+
+    def describes(self, revision: Revision) -> bool:
+        """Whether the spec asks for this revision, or for one of the same shape."""
+        return revision.shape == self._shape
+
+    @cached_property
+    def _shape(self) -> dict[str, Any]:
+        return pod_shape(self.spec)
+
+    def golden_problem(self, revision: Revision) -> str:
+        """Why its golden requests cannot be sent; empty: nothing is in the way."""
+        return self.measurements.golden_problems.get(self.golden_requests(revision), "")
 
     def golden_passed(self, record: Record) -> bool:
         """Whether no golden request stands between the canary and traffic."""
@@ -214,7 +237,8 @@ class Scene:
         """Replicas of the revision that serves, while that decision is in force."""
         serves = self.known.get(rollout.serving(record))
         if self.spec.scaling_mode is not ScalingMode.SLO or serves is None:
-            return scaling.replicas(self.spec)
+            set_by = scaling.setters(self.observed.deployment)
+            return scaling.replicas(self.spec, now_s=self._now_s, set_by=set_by)
         before = (self.observed.deployment.get("status") or {}).get("scaling") or {}
         fleet = self._fleet(serves, record, before)
         demand = self.measurements.load.get(serves.hash)

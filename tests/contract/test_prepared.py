@@ -1,12 +1,14 @@
 """The manifest and the golden requests of a prepared model are accepted by the API server."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from e2e.cluster.kube import KubeClient
+from e2e.cluster.kube import KubeClient, KubeError
 from tests.contract.test_examples import accept
 from tidegate.api import crd
-from tidegate.cli import recording
+from tidegate.cli.recording import Recorded
 from tidegate.preparation.candidate import TensorSpec
 from tidegate.preparation.publish import golden
 from tidegate.preparation.publish.manifest import Facts, manifest
@@ -48,9 +50,24 @@ def test_the_manifest(
     assert accepted["spec"]["model"]["source"]["sha256"] == "0" * 64
 
 
-def test_golden_requests(api: KubeClient) -> None:
+def recorded(label: int) -> dict[str, Any]:
+    """Golden requests with one known answer, as they are published."""
     spec = TensorSpec("input", "FP32", (-1, 4))
     (found,) = golden.documents({"input": np.eye(4, dtype=np.float32)}, [spec], 1)
-    expected = {"outputs": [{"name": "label", "data": [3]}]}
-    one = recording.Recorded({**found, "expected": expected})
-    accept(api, recording.config_map("digits-golden", "default", {"sample-0.json": one}))
+    expected = {"outputs": [{"name": "label", "data": [label]}]}
+    return golden.config_map("digits", {"a.json": Recorded({**found, "expected": expected})})
+
+
+def test_the_next_versions_golden_requests_leave_the_first_ones(api: KubeClient) -> None:
+    first, second = recorded(3), recorded(4)
+    for one in (first, second, first):
+        one["metadata"]["namespace"] = "default"
+        api.apply_all([one])
+    found = api.list("v1", "ConfigMap", "default", "tidegate.dev/golden-of=digits")
+    assert {c["metadata"]["name"]: c["data"] for c in found} == {
+        one["metadata"]["name"]: one["data"] for one in (first, second)
+    }
+    assert len(found) == 2
+    changed = {**first, "data": second["data"]}
+    with pytest.raises(KubeError, match="immutable"):
+        api.apply_all([changed])

@@ -46,18 +46,28 @@ def measure(scene: Scene, record: Record) -> Measure | None:
     )
 
 
-def verify(scene: Scene, record: Record, views: Mapping[str, RevisionView]) -> Verify | None:
-    """The golden requests that ready pods are to answer."""
+def verify(scene: Scene, record: Record, views: Mapping[str, RevisionView]) -> tuple[Verify, ...]:
+    """The golden requests that ready pods are to answer: each revision's its own."""
     asked = scene.spec.golden_requests
     if asked is None:
-        return None
-    pods = [p for h in views for p in scene.pods(scene.known[h]) if is_ready(p)]
-    return Verify(
-        config_map=asked.config_map_name,
-        model=scene.spec.model.name or scene.observed.deployment["metadata"]["name"],
-        pods=tuple(p["metadata"]["uid"] for p in pods),
-        every_s=None if asked.every is None else duration_s(asked.every),
-        load=_short_load(scene, record),
+        return ()
+    found: dict[tuple[str, str], list[str]] = {}
+    for revision in (scene.known[h] for h in views):
+        config_map = scene.golden_requests(revision)
+        if config_map:
+            called = revision.shape["model"].get("name")
+            model = called or scene.observed.deployment["metadata"]["name"]
+            pods = found.setdefault((config_map, model), [])
+            pods += [p["metadata"]["uid"] for p in scene.pods(revision) if is_ready(p)]
+    return tuple(
+        Verify(
+            config_map=config_map,
+            model=model,
+            pods=tuple(pods),
+            every_s=None if asked.every is None else duration_s(asked.every),
+            load=_short_load(scene, record),
+        )
+        for (config_map, model), pods in found.items()
     )
 
 

@@ -12,6 +12,7 @@ from tidegate.actions import Action, Annotate, Apply, DeletePod, DeletionCost, E
 from tidegate.api.names import (
     DIGEST_ANNOTATION,
     FAILED_ANNOTATION,
+    GOLDEN_ANNOTATION,
     LIVE_SINCE_ANNOTATION,
     SERVING_LABEL,
     SOURCE_ADDRESS_ANNOTATION,
@@ -133,6 +134,10 @@ def remembered(scene: Scene, record: Record, course: Course) -> Iterable[Action]
         promoted = record.phase in (Phase.PROMOTED, Phase.BAKING)
         if promoted and any(map(is_ready, scene.pods(serves))):
             yield _annotated(scene, serves, LIVE_SINCE_ANNOTATION, timestamp(scene.now))
+    for revision in scene.known.values():
+        golden = scene.golden_requests(revision)
+        if scene.describes(revision) and revision.created and revision.golden != golden:
+            yield _annotated(scene, revision, GOLDEN_ANNOTATION, golden)
     yield from failure_kept(scene, record)
     canary = scene.known.get(record.canary)
     if canary is not None and record.phase in LIVE and canary.failed:

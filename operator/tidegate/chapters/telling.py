@@ -75,11 +75,11 @@ def outdated(scene: Scene, revision: Revision) -> Verdict:
 
 def answers(scene: Scene, serves: Revision | None) -> Iterable[Verdict]:
     """How golden requests were answered; nothing where there are none."""
-    if scene.spec.golden_requests is None or serves is None:
+    if serves is None or not scene.golden_requests(serves):
         return
     pods = [p for p in scene.pods(serves) if is_ready(p)]
     results = [scene.measurements.golden.get(p["metadata"]["uid"]) for p in pods]
-    problem = scene.measurements.golden_problem
+    problem = scene.golden_problem(serves)
     before = conditions_of(scene.observed.deployment).get("AnswersRight") or {}
     wrong = any(r is not None and not r.passed for r in results)
     if before.get("status") in ("True", "False") and None in results and not wrong and not problem:

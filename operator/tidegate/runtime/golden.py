@@ -4,9 +4,9 @@ Each pod is asked once its Triton is ready, again when its Triton was started an
 ConfigMap changed, and on a schedule. A pod that could not be asked has no result, and is asked
 again.
 
-`Verification` looks after one ModelDeployment and knows no event loop's time but its clock's;
-`GoldenRunner` keeps one task for each. The ConfigMap is the user's, without our labels, so no watch
-shows it: it is read when somebody is to be asked.
+`Verification` looks after one ConfigMap of one ModelDeployment and knows no event loop's time but
+its clock's; `GoldenRunner` keeps one task for each. The ConfigMap is the user's, without our
+labels, so no watch shows it: it is read when somebody is to be asked.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ FIRST_AGAIN_S: Final = 1.0
 LATER_AGAIN_S: Final = 10.0
 """A pod that could not be asked is tried again after the first, twice that ... at most this."""
 TELL_AFTER_TRIES: Final = 3
-"""So many times in vain, and `GoldenRunner.problem` says so."""
+"""So many times in vain, and `GoldenRunner.problems` says so."""
 CONFIG_MAP: Final = kind_of("v1", "ConfigMap")
 
 
@@ -88,7 +88,7 @@ class _Pod:
 
 
 class Verification:
-    """The golden requests of one ModelDeployment.
+    """The golden requests of one ModelDeployment, out of one ConfigMap.
 
     Args:
         key: whose.
@@ -342,59 +342,66 @@ class GoldenRunner:
         self._now = now
         self._clock = clock
         self._slots = asyncio.Semaphore(PODS_AT_ONCE)
-        self._kept: dict[Key, _Kept] = {}
+        self._kept: dict[Key, dict[tuple[str, str], _Kept]] = {}
+        """By ModelDeployment, then by ConfigMap and model."""
 
-    def want(self, key: Key, verify: Verify | None, pods: Iterable[Object]) -> None:
-        """Send these golden requests from now on; None: none, and forget what came of them.
+    def want(self, key: Key, verify: Iterable[Verify], pods: Iterable[Object]) -> None:
+        """Send these golden requests from now on, and forget what came of all others.
 
         Args:
             key: the ModelDeployment.
-            verify: as its last plan says.
+            verify: as its last plan says; of one ConfigMap and model, one.
             pods: its pods as they are now; those that `verify` does not name are left out.
         """
-        kept = self._kept.get(key)
-        if verify is None:
-            if kept is not None:
-                self._end(key)
-            return
-        if kept is None:
-            changed = asyncio.Event()
-            verification = Verification(
-                key,
-                self._reads,
-                self._client,
-                self._slots,
-                changed.set,
-                lambda: self._wake(key),
-                self._now,
-                self._clock,
-            )
-            task = asyncio.create_task(_keep_looking(verification, changed), name=f"golden {key}")
-            kept = self._kept[key] = _Kept(verification, task)
-        kept.verification.want(verify, pods)
+        wanted = {(one.config_map, one.model): one for one in verify}
+        there, documents = self._kept.setdefault(key, {}), tuple(pods)
+        for gone in set(there) - set(wanted):
+            _end(there.pop(gone))
+        for what, one in wanted.items():
+            if what not in there:
+                there[what] = self._begun(key)
+            there[what].verification.want(one, documents)
+        if not there:
+            del self._kept[key]
+
+    def _begun(self, key: Key) -> _Kept:
+        changed = asyncio.Event()
+        verification = Verification(
+            key,
+            self._reads,
+            self._client,
+            self._slots,
+            changed.set,
+            lambda: self._wake(key),
+            self._now,
+            self._clock,
+        )
+        task = asyncio.create_task(_keep_looking(verification, changed), name=f"golden {key}")
+        return _Kept(verification, task)
 
     def results(self, key: Key) -> Mapping[str, GoldenResult]:
         """By pod UID; a pod that was not asked yet, or could not be, is left out."""
-        kept = self._kept.get(key)
-        return {} if kept is None else dict(kept.verification.results)
+        kept = self._kept.get(key, {}).values()
+        return {uid: r for one in kept for uid, r in one.verification.results.items()}
 
-    def problem(self, key: Key) -> str:
-        """Why golden requests cannot be sent; empty: nothing is in the way."""
-        kept = self._kept.get(key)
-        return "" if kept is None else kept.verification.problem
+    def problems(self, key: Key) -> Mapping[str, str]:
+        """Why golden requests cannot be sent, by ConfigMap; none where nothing is in the way."""
+        kept = self._kept.get(key, {}).items()
+        return {name: why for (name, _), one in kept if (why := one.verification.problem)}
 
     async def close(self) -> None:
         """Stop all, and close open connections."""
-        tasks = [kept.task for kept in self._kept.values()]
-        for key in list(self._kept):
-            self._end(key)
-        await asyncio.gather(*tasks, return_exceptions=True)
+        kept = [one for there in self._kept.values() for one in there.values()]
+        self._kept.clear()
+        for one in kept:
+            _end(one)
+        await asyncio.gather(*(one.task for one in kept), return_exceptions=True)
         await self._client.close()
 
-    def _end(self, key: Key) -> None:
-        kept = self._kept.pop(key)
-        kept.task.cancel()
-        kept.verification.close()
+
+def _end(kept: _Kept) -> None:
+    kept.task.cancel()
+    kept.verification.close()
 
 
 async def _keep_looking(verification: Verification, changed: asyncio.Event) -> None:

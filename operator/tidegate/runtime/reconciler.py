@@ -276,7 +276,7 @@ class Reconciler:
                 Measurements(
                     rollout=self._measurer.measured(key),
                     golden=self._golden.results(key),
-                    golden_problem=self._golden.problem(key),
+                    golden_problems=self._golden.problems(key),
                     load=self._load.demands(key),
                     attained=self._load.attained(key),
                     in_flight=self._load.in_flight(key),

@@ -304,7 +304,7 @@ class Rollout:
         scaled = {} if load is None else load.scaled
         self._loads.want({h: model_of(self._fleet.servers[h]) for h in scaled})
         wrong = size_of(self.staging.faults, Defect.WRONG_ANSWERS, at) is not None
-        for uid in () if verify is None else verify.pods:
+        for uid in (uid for one in verify for uid in one.pods):
             replica = self._fleet.named(uid)
             if replica is not None and uid not in self._golden:
                 passed = not (wrong and replica.revision == self._fleet.new)

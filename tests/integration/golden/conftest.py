@@ -81,9 +81,9 @@ async def verify(url: str, data: dict[str, str], load: ShortLoad | None = None) 
     }
     runner = GoldenRunner(kube, lambda key: told.set(), PodClient(lambda pod: url))
     try:
-        runner.want(key, Verify("g", "magika", ("uid",), None, load), [document])
+        runner.want(key, [Verify("g", "magika", ("uid",), None, load)], [document])
         await told.wait()
-        assert runner.problem(key) == ""
+        assert runner.problems(key) == {}
         return runner.results(key)["uid"]
     finally:
         await runner.close()

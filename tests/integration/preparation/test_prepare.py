@@ -49,6 +49,8 @@ def test_what_is_published_is_what_was_tuned(order: Order, report: dict[str, Any
     assert spec.golden_requests is not None
     (recorded,) = yaml.safe_load_all((out / "manifests/golden.yaml").read_text())
     assert len(golden.parse(recorded)) == 8
+    assert spec.golden_requests.config_map_name == recorded["metadata"]["name"]
+    assert recorded["metadata"]["name"].startswith("digits-golden-")
 
 
 def test_the_report_tells_where_it_comes_from(order: Order, report: dict[str, Any]) -> None:

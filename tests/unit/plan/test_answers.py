@@ -1,5 +1,7 @@
 """Golden requests after the rollout: a pod that answers wrongly is taken out, and told of."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.unit.plan.world import World
@@ -33,7 +35,7 @@ def told(world: World, wrong: int = 0, problem: str = "") -> None:
             p["metadata"]["uid"]: GoldenResult(i >= wrong, WRONG if i < wrong else "", world.now)
             for i, p in enumerate(world.pods)
         },
-        golden_problem=problem,
+        golden_problems={"golden": problem} if problem else {},
     )
 
 
@@ -90,6 +92,20 @@ def test_what_cannot_be_asked_is_unknown() -> None:
     world.settle()
     found = world.condition("AnswersRight")
     assert (found["status"], found["reason"]) == ("Unknown", "GoldenRequests")
+
+
+def test_what_cannot_be_asked_of_the_next_version_says_nothing_of_this_one() -> None:
+    world = serving()
+    world.edit(
+        goldenRequests={"configMapName": "next", "every": "10m"},
+        model={"source": {"uri": "s3://models/magika/v4"}},
+    )
+    told(world)
+    problem = "ConfigMap demo/next does not exist."
+    world.measurements = replace(world.measurements, golden_problems={"next": problem})
+    world.settle()
+    assert world.condition("AnswersRight")["status"] == "True"
+    assert world.status["rollout"]["message"] == problem
 
 
 def test_without_golden_requests_there_is_no_such_condition() -> None:

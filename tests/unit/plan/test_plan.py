@@ -551,8 +551,7 @@ def test_only_a_first_revision_without_traffic_is_loaded() -> None:
     world.edit(goldenRequests={"configMapName": "g", "loadTest": {"rate": 20, "duration": "5s"}})
     for _ in range(3):
         world.step()
-    verify = world.plan().verify
-    assert verify is not None
+    (verify,) = world.plan().verify
     assert verify.load is not None
     share = verify.load.slow_share
     assert verify.load == ShortLoad(20, 5.0, 0.01, 100, share)
@@ -561,11 +560,9 @@ def test_only_a_first_revision_without_traffic_is_loaded() -> None:
     world.measurements = Measurements(golden={p["metadata"]["uid"]: passed for p in world.pods})
     world.settle()
     assert world.condition("Ready")["status"] == "True"
-    verify = world.plan().verify
-    assert verify is not None
+    (verify,) = world.plan().verify
     assert verify.load is None
     world.edit(model={"source": {"uri": "s3://models/magika/v4"}})
     world.step()
-    verify = world.plan().verify
-    assert verify is not None
+    (verify,) = world.plan().verify
     assert verify.load is None

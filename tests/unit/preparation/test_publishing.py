@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from tidegate import golden as requests
 from tidegate.api.spec import parse
 from tidegate.cli import starting
+from tidegate.cli.recording import Recorded
 from tidegate.preparation.candidate import Candidate, TensorSpec
 from tidegate.preparation.errors import PreparationError
 from tidegate.preparation.order import Order, Place, drop, objective
@@ -25,6 +27,7 @@ from tidegate.preparation.tuning.repository import Backend, config, write
 from tidegate.preparation.tuning.search import Objective
 from tidegate.resources.model_config import parse_pbtxt
 
+MINIMAL: dict[str, Any] = {"model": {"source": {"uri": "s3://models/digits/1"}}}
 ONNX = Path("tests/unit/fetch/artefacts/onnx.onnx")
 DIGITS = Candidate(
     name="int8-dynamic",
@@ -198,6 +201,26 @@ class TestGolden:
         assert [t["data"] for t in one["inputs"]] == [["a"], [1], [True, False]]
         assert [t["shape"] for t in one["inputs"]] == [[1, 1], [1], [1, 2]]
         golden.requests([one], ["x"])
+
+    def test_a_config_map_is_named_by_its_content(self) -> None:
+        def made(label: int, name: str = "digits") -> dict[str, Any]:
+            samples = {"input": np.eye(64, dtype=np.float32)}
+            found = {}
+            for number, one in enumerate(golden.documents(samples, DIGITS.inputs, 3)):
+                expected = {"outputs": [{"name": "label", "data": [label]}]}
+                found[f"sample-{number}.json"] = Recorded({**one, "expected": expected})
+            return golden.config_map(name, found)
+
+        first, other = made(3), made(4)
+        assert first == made(3)
+        assert re.fullmatch(r"digits-golden-[0-9a-f]{10}", first["metadata"]["name"])
+        assert first["metadata"]["name"] != other["metadata"]["name"]
+        assert first["immutable"] is True
+        assert "namespace" not in first["metadata"]
+        assert first["metadata"]["labels"] == {"tidegate.dev/golden-of": "digits"}
+        assert len(requests.parse(first)) == 3
+        longest = made(3, "d" * 40)
+        parse({**MINIMAL, "goldenRequests": {"configMapName": longest["metadata"]["name"]}})
 
     def test_a_missing_input_is_named(self) -> None:
         with pytest.raises(ValueError, match="no input input; it has x"):

@@ -510,20 +510,51 @@ async def test_the_runner_wakes_its_key() -> None:
             woken.set()
 
         runner = GoldenRunner(kube, wake, PodClient(lambda pod: url))
-        runner.want(KEY, None, ())
-        assert (runner.results(KEY), runner.problem(KEY)) == ({}, "")
-        runner.want(KEY, verify("a"), [pod("a")])
+        runner.want(KEY, [], ())
+        assert (runner.results(KEY), runner.problems(KEY)) == ({}, {})
+        runner.want(KEY, [verify("a")], [pod("a")])
         await woken.wait()
         assert keys == [KEY]
         assert runner.results(KEY)["a"].passed
         # A new pod does not wait for a timer.
         woken.clear()
-        runner.want(KEY, verify("a", "b"), [pod("a"), pod("b")])
+        runner.want(KEY, [verify("a", "b")], [pod("a"), pod("b")])
         await woken.wait()
         assert set(runner.results(KEY)) == {"a", "b"}
-        runner.want(KEY, None, ())
-        assert (runner.results(KEY), runner.problem(KEY)) == ({}, "")
-        runner.want(KEY, verify("a"), [pod("a")])
+        runner.want(KEY, [], ())
+        assert (runner.results(KEY), runner.problems(KEY)) == ({}, {})
+        runner.want(KEY, [verify("a")], [pod("a")])
+        await runner.close()
+        assert [t for t in asyncio.all_tasks() if t.get_name().startswith("golden")] == []
+
+
+async def test_each_config_map_has_pods_results_and_problems_of_its_own() -> None:
+    triton, kube, told = Triton(), FakeServer(), asyncio.Event()
+    wrong = REQUEST | {"expected": {"outputs": [{"name": "OUT", "shape": [9]}]}}
+    for name, request in (("old", REQUEST), ("new", wrong)):
+        meta = {"name": name, "namespace": "ns"}
+        kube.put(CONFIG_MAP, {"metadata": meta, "data": {"a.json": json.dumps(request)}})
+    pods = [pod("a"), pod("b"), pod("c")]
+    both = [verify("a", config_map="old"), verify("b", config_map="new")]
+    async with serving(triton.handle) as url:
+        runner = GoldenRunner(kube, lambda key: told.set(), PodClient(lambda pod: url))
+
+        async def until(wanted: dict[str, bool], problems: set[str]) -> None:
+            while (
+                {uid: r.passed for uid, r in runner.results(KEY).items()},
+                set(runner.problems(KEY)),
+            ) != (wanted, problems):
+                await told.wait()
+                told.clear()
+
+        async with asyncio.timeout(5.0):
+            runner.want(KEY, both, pods)
+            await until({"a": True, "b": False}, set())
+            runner.want(KEY, [*both, verify("c", config_map="gone")], pods)
+            await until({"a": True, "b": False}, {"gone"})
+            # What is not wanted any more is forgotten, and nothing else.
+            runner.want(KEY, both[:1], pods)
+            await until({"a": True}, set())
         await runner.close()
         assert [t for t in asyncio.all_tasks() if t.get_name().startswith("golden")] == []
 

@@ -1,10 +1,17 @@
-"""Golden requests out of samples: what the tuned server answers is what pods must answer."""
+"""Golden requests out of samples: what the tuned server answers is what pods must answer.
 
+Their ConfigMap is named by its content: a version's known answers stay while the next version,
+which answers otherwise, is on trial, and after it was rolled back.
+"""
+
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 from tidegate import golden
+from tidegate.api.names import GOLDEN_OF_LABEL
 from tidegate.cli import recording
 from tidegate.cli.inference import Address, ask
 from tidegate.preparation.candidate import Candidate, TensorSpec
@@ -16,6 +23,14 @@ TIMES: Final = 3
 OTHER_PROCESSOR: Final = 0.01
 """Of an output's largest value: another processor sums in another order, and INT8 kernels differ
 with the instructions there are."""
+DIGEST_LENGTH: Final = 10
+"""Hexadecimal digits of the content's sha256 in the name."""
+STAYS: Final = {
+    "argocd.argoproj.io/compare-options": "IgnoreExtraneous",
+    "argocd.argoproj.io/sync-options": "Prune=false",
+    "kustomize.toolkit.fluxcd.io/prune": "disabled",
+}
+"""A folder in git holds the newest ConfigMap only; those before it must outlive that."""
 
 Columns = Mapping[str, Any]
 """Arrays by input name; the first axis is the samples."""
@@ -57,17 +72,14 @@ def requests(found: Sequence[Mapping[str, Any]], outputs: Sequence[str]) -> list
     return [recording.prepared(f"{i}.json", one, outputs) for i, one in enumerate(found)]
 
 
-def record(
-    address: str, model: str, candidate: Candidate, samples: Columns, *, name: str
-) -> dict[str, Any]:
+def record(address: str, model: str, candidate: Candidate, samples: Columns) -> dict[str, Any]:
     """The ConfigMap with what a server answers.
 
     Args:
         address: of the tuned server.
-        model: to ask.
+        model: to ask; the ModelDeployment has the same name.
         candidate: that it serves.
         samples: to choose from.
-        name: of the ConfigMap.
 
     Raises:
         tidegate.cli.trouble.Trouble: it does not answer.
@@ -85,9 +97,28 @@ def record(
             found[key] = recording.Recorded(_tolerant(recorded.document, candidate))
     finally:
         door.close()
-    made = recording.config_map(name, "", found)
-    del made["metadata"]["namespace"]  # the one that it is applied to
-    return made
+    return config_map(model, found)
+
+
+def config_map(name: str, found: Mapping[str, recording.Recorded]) -> dict[str, Any]:
+    """The ConfigMap, named by its content, which cannot be changed under that name.
+
+    Args:
+        name: of the ModelDeployment.
+        found: golden requests by key.
+
+    Raises:
+        tidegate.cli.trouble.Trouble: they are too many, or too large.
+    """
+    made = recording.config_map(f"{name}-golden", "", found)
+    text = json.dumps(made["data"], sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
+    made["metadata"] = {  # no namespace: the one that it is applied to
+        "name": f"{name}-golden-{digest}",
+        "labels": {GOLDEN_OF_LABEL: name},
+        "annotations": dict(STAYS),
+    }
+    return made | {"immutable": True}
 
 
 def _tolerant(document: dict[str, Any], candidate: Candidate) -> dict[str, Any]:

@@ -155,13 +155,7 @@ def _golden(prepared: Prepared, tell: Callable[[str], None]) -> dict[str, Any]:
     tell("recording golden requests")
     job, setting = prepared.job, prepared.best.setting
     with serve(job.candidate, prepared.name, setting, job.backend, job.triton) as server:
-        return golden.record(
-            server.address,
-            prepared.name,
-            job.candidate,
-            prepared.samples,
-            name=f"{prepared.name}-golden",
-        )
+        return golden.record(server.address, prepared.name, job.candidate, prepared.samples)
 
 
 def _manifest(
