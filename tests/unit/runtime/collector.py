@@ -11,6 +11,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
+from tests.unit.runtime.server import Sink
 from tidegate.runtime.otlp import CONTENT_TYPE, PATH
 
 
@@ -68,29 +69,24 @@ def _attributes(pairs: Any) -> dict[str, Any]:
 
 
 @dataclass
-class Collector:
-    """Takes spans, or answers with these statuses first.
+class Collector(Sink):
+    """Takes spans.
 
     Attributes:
         rejects: spans that it says it does not take, of each request.
+        spans: those that it took.
+        resource: what was said of the process last.
     """
 
-    statuses: list[int] = field(default_factory=list)
+    path: str = PATH
     rejects: int = 0
     spans: list[Received] = field(default_factory=list)
     resource: dict[str, Any] = field(default_factory=dict)
-    headers: dict[str, str] = field(default_factory=dict)
-    asked: int = 0
-    url: str = ""
 
-    async def take(self, request: web.Request) -> web.Response:
-        self.asked += 1
-        if self.statuses:
-            return web.Response(status=self.statuses.pop(0))
-        assert request.headers["Content-Type"] == CONTENT_TYPE
-        spans, self.resource = decoded(await request.read())
+    async def take(self, body: bytes) -> web.Response:
+        assert self.headers["Content-Type"] == CONTENT_TYPE
+        spans, self.resource = decoded(body)
         self.spans += spans
-        self.headers = dict(request.headers)
         answer = ExportTraceServiceResponse()
         answer.partial_success.rejected_spans = self.rejects
         return web.Response(body=answer.SerializeToString(), content_type=CONTENT_TYPE)
@@ -109,13 +105,5 @@ class Collector:
 async def collecting() -> AsyncIterator[Collector]:
     """A collector that listens until the block ends."""
     found = Collector()
-    app = web.Application()
-    app.router.add_post(PATH, found.take)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    found.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
+    async with found.listening():
         yield found
-    finally:
-        await runner.cleanup()

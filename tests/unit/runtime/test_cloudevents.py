@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from tests.unit.runtime.server import Sink
 from tidegate.runtime.cloudevents import CONTENT_TYPE, TRIES, WAITING, EventSink
 from tidegate.runtime.telemetry import Metrics
 
@@ -24,36 +25,24 @@ RECORD = {
 
 
 @dataclass
-class Server:
-    """Takes events, or answers with these statuses first."""
+class Server(Sink):
+    """Takes events."""
 
-    statuses: list[int] = field(default_factory=list)
+    path: str = "/events"
     got: list[Any] = field(default_factory=list)
-    headers: dict[str, str] = field(default_factory=dict)
-    asked: int = 0
-    url: str = ""
 
-    async def take(self, request: web.Request) -> web.Response:
-        self.asked += 1
-        if self.statuses:
-            return web.Response(status=self.statuses.pop(0))
-        assert request.headers["Content-Type"] == CONTENT_TYPE
-        self.headers = dict(request.headers)
-        self.got.append(json.loads(await request.text()))
+    async def take(self, body: bytes) -> web.Response:
+        assert self.headers["Content-Type"] == CONTENT_TYPE
+        self.got.append(json.loads(body))
         return web.Response(status=202)
 
 
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     found = Server()
-    app = web.Application()
-    app.router.add_post("/events", found.take)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    found.url = f"http://127.0.0.1:{runner.addresses[0][1]}/events"
-    yield found
-    await runner.cleanup()
+    async with found.listening():
+        found.url += found.path
+        yield found
 
 
 def count(metrics: Metrics, result: str) -> float:

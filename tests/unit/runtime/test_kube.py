@@ -10,6 +10,7 @@ import kopf
 import pytest
 from aiohttp import web
 
+from tests.unit.runtime.server import serving
 from tidegate.runtime.fence import Fence, FencedError
 from tidegate.runtime.kinds import DEPLOYMENT, kind_of
 from tidegate.runtime.kube import (
@@ -58,18 +59,11 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def serving() -> AsyncIterator[Server]:
+async def api_server() -> AsyncIterator[Server]:
     server = Server()
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", server.handle)
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
+    async with serving(server.handle) as address:
+        server.url = f"http://{address}"
         yield server
-    finally:
-        await runner.cleanup()
 
 
 def open_fence() -> Fence:
@@ -117,7 +111,7 @@ def test_the_wish_to_wait(headers: dict[str, str], body: dict[str, object], seco
 async def test_no_write_leaves_a_closed_fence_but_reads_do() -> None:
     counts = Counts()
     async with (
-        serving() as server,
+        api_server() as server,
         Kube(Connection(kopf.ConnectionInfo(server=server.url)), Fence(1.0), counts) as kube,
     ):
         document = {"metadata": {"name": "x", "namespace": "ns"}}
@@ -140,7 +134,7 @@ async def test_a_write_is_not_waited_for_beyond_the_fence() -> None:
     fence = Fence(10.0)
     fence.renewed(0.0)
     async with (
-        serving() as server,
+        api_server() as server,
         Kube(
             Connection(kopf.ConnectionInfo(server=server.url)), fence, counts, clock=lambda: 9.95
         ) as kube,
@@ -153,7 +147,7 @@ async def test_a_write_is_not_waited_for_beyond_the_fence() -> None:
 
 async def test_requests_say_what_they_are() -> None:
     async with (
-        serving() as server,
+        api_server() as server,
         Kube(
             Connection(kopf.ConnectionInfo(server=server.url, token="t")),
             open_fence(),
@@ -182,7 +176,7 @@ async def test_requests_say_what_they_are() -> None:
 @pytest.mark.parametrize("body", ["text", ["list"], None])
 async def test_an_answer_that_is_no_document_is_an_error_in_words(body: object) -> None:
     async with (
-        serving() as server,
+        api_server() as server,
         Kube(Connection(kopf.ConnectionInfo(server=server.url)), Fence(1.0), Counts()) as kube,
     ):
         server.body, server.status = body, 500
@@ -199,7 +193,7 @@ async def test_a_server_that_is_not_there() -> None:
 
 async def test_pages_follow_the_token() -> None:
     async with (
-        serving() as server,
+        api_server() as server,
         Kube(Connection(kopf.ConnectionInfo(server=server.url)), Fence(1.0), Counts()) as kube,
     ):
         server.body = {"metadata": {"continue": "t"}, "items": [1]}
@@ -219,7 +213,7 @@ async def test_a_replaced_token_is_used_and_a_refused_one_is_read_again(tmp_path
     file.write_text("one\n")
     now = [0.0]
     connection_token = TokenFile(file, clock=lambda: now[0])
-    async with serving() as server:
+    async with api_server() as server:
         connection = Connection(kopf.ConnectionInfo(server=server.url), connection_token)
         async with Kube(connection, Fence(1.0), Counts()) as kube:
             await kube.get(CONFIG_MAP, "ns", "x")

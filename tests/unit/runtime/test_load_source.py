@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 
 from tests.unit.measurement.pages import Cluster, page
+from tests.unit.runtime.server import serving
 from tidegate.autoscaling.reading import Batch, TritonStats
 from tidegate.resources.sidecar import TrafficClass
 from tidegate.runtime import load_source
@@ -72,16 +73,11 @@ async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
         text = given.texts.get(request.path)
         return web.Response(status=503) if text is None else web.Response(text=text)
 
-    app = web.Application()
-    app.router.add_get("/{tail:.*}", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    given.port = runner.addresses[0][1]
-    for name in ("TRITON_HTTP_PORT", "TRITON_METRICS_PORT"):
-        monkeypatch.setattr(load_source, name, given.port)
-    yield given
-    await runner.cleanup()
+    async with serving(answer) as address:
+        given.port = int(address.rpartition(":")[2])
+        for name in ("TRITON_HTTP_PORT", "TRITON_METRICS_PORT"):
+            monkeypatch.setattr(load_source, name, given.port)
+        yield given
 
 
 @pytest.fixture

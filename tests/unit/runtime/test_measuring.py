@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as changed
 from typing import Any
@@ -12,6 +12,7 @@ from aiohttp import web
 
 from tests.unit.measurement.pages import Cluster, page
 from tests.unit.runtime.fakes import Clock
+from tests.unit.runtime.server import Answer, answers, hang, serving
 from tidegate.actions import Measure
 from tidegate.analysis.evidence import Evidence
 from tidegate.analysis.judgement import Objective, Test
@@ -563,21 +564,6 @@ async def test_stopping_ends_all_tasks(world: World) -> None:
 # The pods themselves, over HTTP.
 
 
-Answer = Callable[[web.Request], Awaitable[web.Response]]
-
-
-def answers(**response: Any) -> Answer:
-    async def answer(_: web.Request) -> web.Response:
-        return web.Response(**response)
-
-    return answer
-
-
-async def hang(_: web.Request) -> web.Response:
-    await asyncio.sleep(60)
-    return web.Response()
-
-
 @dataclass
 class Served:
     """An HTTP server in a pod's place."""
@@ -595,14 +581,8 @@ async def served() -> AsyncIterator[Served]:
         given.paths.append(request.raw_path)
         return await given.answer(request)
 
-    app = web.Application()
-    app.router.add_route("*", "/{tail:.*}", handle)
-    runner = web.AppRunner(app, handler_cancellation=True)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    given.address = f"127.0.0.1:{runner.addresses[0][1]}"
-    yield given
-    await runner.cleanup()
+    async with serving(handle) as given.address:
+        yield given
 
 
 async def test_a_pods_page_is_read(served: Served) -> None:

@@ -1,9 +1,8 @@
 """The same counters by way of Prometheus: the same readings, and so the same blocks."""
 
-import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from tests.unit.measurement.pages import Cluster, page, samples
+from tests.unit.runtime.server import Answer, answers, hang, serving
 from tidegate.measurement import Ledger
 from tidegate.runtime.cache import Key
 from tidegate.runtime.measuring import PodAt, ReadError
@@ -166,23 +166,9 @@ def test_labels_are_escaped() -> None:
 
 # Over HTTP.
 
-Answer = Callable[[web.Request], Awaitable[web.Response]]
-
-
-def answers(status: int, text: str) -> Answer:
-    async def answer(_: web.Request) -> web.Response:
-        return web.Response(status=status, text=text)
-
-    return answer
-
 
 def _ok(data: dict[str, Any]) -> Answer:
     return answers(200, json.dumps({"status": "success", "data": data}))
-
-
-async def hang(_: web.Request) -> web.Response:
-    await asyncio.sleep(60)
-    return web.Response()
 
 
 @dataclass
@@ -198,18 +184,14 @@ class Served:
 async def served() -> AsyncIterator[Served]:
     given = Served()
 
-    async def handle(request: web.Request) -> web.Response:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        assert request.method == "POST"
         given.asked.append((request.path, str((await request.post())["query"])))
         return await given.answer(request)
 
-    app = web.Application()
-    app.router.add_post("/{tail:.*}", handle)
-    runner = web.AppRunner(app, handler_cancellation=True)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    given.url = f"http://127.0.0.1:{runner.addresses[0][1]}/team/"
-    yield given
-    await runner.cleanup()
+    async with serving(handle) as address:
+        given.url = f"http://{address}/team/"
+        yield given
 
 
 async def test_one_model_deployment(served: Served) -> None:
