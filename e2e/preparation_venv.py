@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from e2e.native.parts import cache_dir
+from e2e.native.parts import cache_dir, locked
 
 LOCKS = Path(__file__).resolve().parents[1] / "requirements"
 
@@ -27,6 +27,11 @@ def python(*, frameworks: bool = False) -> Path:
     lock = LOCKS / f"{name}.txt"
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
     folder = cache_dir() / name / digest
+    with locked(folder):
+        return _made(folder, lock)
+
+
+def _made(folder: Path, lock: Path) -> Path:
     interpreter, stamp = folder / "bin" / "python", folder / "installed"
     if stamp.exists():
         return interpreter

@@ -5,10 +5,13 @@ environment of its own, in which models' Python code runs too (with onnxruntime)
 binary. The cache is shared with the embedded cluster and survives ``git clean``.
 """
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -49,8 +52,9 @@ def triton() -> TritonInstall:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     stub = bundled / "python_backend_stubs" / version / "triton_python_backend_stub"
     placed = bundled / "backends" / "python" / stub.name
-    if not placed.exists():
-        shutil.copy2(stub, placed)
+    with locked(bundled):
+        if not placed.exists():
+            shutil.copy2(stub, placed)
     return TritonInstall(
         server=bundled / "bin" / "tritonserver",
         backends=bundled / "backends",
@@ -66,6 +70,15 @@ def envoy() -> Path:
     return _site_packages(python) / "envoy" / "_bin" / "envoy"
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a part of the cache: tests run side by side, one makes it and the others wait."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f"{path.name}.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
 def environment(name: str, *requirements: str) -> Path:
     """The interpreter of a cached virtual environment that holds exactly these requirements.
 
@@ -73,6 +86,11 @@ def environment(name: str, *requirements: str) -> Path:
         subprocess.CalledProcessError: a package could not be installed; its log was printed.
     """
     folder = cache_dir() / "native" / name
+    with locked(folder):
+        return _environment(folder, requirements)
+
+
+def _environment(folder: Path, requirements: tuple[str, ...]) -> Path:
     python = folder / "bin" / "python"
     wanted = "\n".join(requirements)
     stamp = folder / "requirements"

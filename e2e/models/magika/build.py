@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from e2e.native.parts import cache_dir, environment
+from e2e.native.parts import cache_dir, environment, locked
 
 MODEL: Final = "magika"
 HERE: Final = Path(__file__).parent
@@ -100,15 +100,14 @@ def wheel(generation: Generation) -> Path:
     """
     folder = cache_dir() / "magika"
     path = folder / f"magika-{generation.package_version}-py3-none-any.whl"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        python = environment("pip")  # our own may have been made without it
-        download = [str(python), "-m", "pip", "download", "--quiet", "--no-deps"]
-        # The wheel without compiled parts: one file for every machine.
-        download += ["--only-binary", ":all:", "--platform", "any"]
-        subprocess.run(
-            [*download, "--dest", str(folder), f"magika=={generation.package_version}"], check=True
-        )
+    with locked(path):
+        if not path.exists():
+            python = environment("pip")  # our own may have been made without it
+            download = [str(python), "-m", "pip", "download", "--quiet", "--no-deps"]
+            # The wheel without compiled parts: one file for every machine.
+            download += ["--only-binary", ":all:", "--platform", "any"]
+            package = f"magika=={generation.package_version}"
+            subprocess.run([*download, "--dest", str(folder), package], check=True)
     return path
 
 
