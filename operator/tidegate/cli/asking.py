@@ -34,21 +34,47 @@ def meant(document: Document, verb: Verb, revision: str) -> str:
     """
     name = document["metadata"]["name"]
     if verb in ON_TRIAL:
-        if not facts.rolling(document):
-            phase = facts.rollout(document).get("phase") or "no rollout yet"
-            raise Trouble(
-                f"no rollout of {name} is under way ({phase}): nothing to {verb.value}",
-                f"see tidegate get {name}",
-            )
+        if trouble := _in_vain(document, verb):
+            raise trouble
         return facts.revision(document, "canary").get("hash") or ""
     if verb is Verb.RETRY:
         failed = [str(f.get("hash")) for f in facts.failed(document)]
         if not failed:
-            raise Trouble(f"no revision of {name} has failed: nothing to retry")
+            raise Trouble(
+                f"no revision of {name} has failed: nothing to retry",
+                f"a new one of the same spec: tidegate restart {name}",
+            )
         return _one(name, failed, revision, "failed revision") if revision else failed[0]
     if verb is Verb.UNDO and revision:
         return known(document, revision)
     return ""
+
+
+def _in_vain(document: Document, verb: Verb) -> Trouble | None:
+    """Why a verb about the canary makes no sense now, and what would; None where it does."""
+    name, phase = document["metadata"]["name"], facts.rollout(document).get("phase")
+    canary = facts.revision(document, "canary").get("hash")
+    if not facts.rolling(document):
+        if phase != "RolledBack":
+            back = f"back to an earlier revision: tidegate undo {name}"
+            mend = back if verb is Verb.ABORT else "a changed spec starts one"
+        elif verb is Verb.ABORT:
+            mend = f"it has been taken back already: tidegate explain {name}"
+        else:
+            mend = f"try the failed revision again: tidegate retry {name}"
+        why = f"no rollout of {name} is under way ({phase or 'no rollout yet'})"
+        return Trouble(f"{why}: nothing to {verb.value}", mend)
+    if not facts.revision(document, "stable").get("hash"):
+        mend = f"if it does not become ready: tidegate explain {name}"
+        if verb is Verb.ABORT:
+            return Trouble(f"{canary} is {name}'s first revision: nothing to go back to", mend)
+        return Trouble(f"{canary} is {name}'s first revision: it goes live when it is ready", mend)
+    if verb is Verb.PROMOTE and phase == "Baking":
+        return Trouble(
+            f"{canary} has all of {name}'s traffic already, and bakes",
+            f"until that is over: tidegate wait {name}; to take it back: tidegate abort {name}",
+        )
+    return None
 
 
 def known(document: Document, start: str) -> str:

@@ -180,6 +180,13 @@ def nothing_left(name: str, hash_: str) -> Trouble:
     )
 
 
+def unreadable(name: str, unread: Mapping[str, str]) -> Trouble:
+    """No pod's log could be read, though there are pods."""
+    pod, why = next(iter(unread.items()))
+    more = f", and {len(unread) - 1} more pods" if len(unread) > 1 else ""
+    return Trouble(f"no log to read of {pod}{more}: {why}", f"see tidegate get {name}")
+
+
 def follow(
     tail: Tail, show: Callable[[str, str], None], sleep: Callable[[float], None] = time.sleep
 ) -> NoReturn:

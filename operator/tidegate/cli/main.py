@@ -36,7 +36,7 @@ from tidegate.cli.common import (
 from tidegate.cli.prepare import app as preparation
 from tidegate.cli.preparing import app as preparing
 from tidegate.cli.simulate import app as simulation
-from tidegate.cli.trouble import Exit, Trouble
+from tidegate.cli.trouble import Exit, Trouble, misused
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -122,7 +122,7 @@ def get(
         name = plain_name(name)
         if output is not None:
             if watch:
-                raise Trouble("-w and -o do not go together", "leave one out")
+                raise Trouble("-w and -o do not go together", "leave one out", code=Exit.USAGE)
             document = client.get(space, name)
             if output is Whole.VIEW:
                 pods = _pods(client, space, name)
@@ -313,14 +313,17 @@ def logs(
     from tidegate.cli import asking
     from tidegate.cli import logs as reading
 
-    told: set[str] = set()
+    told = 0
 
     def show(pod: str, line: str) -> None:
-        if not failed:
-            typer.echo(f"{pod}\t{line}")
-        elif (found := reading.failure(line)) is not None:
-            typer.echo(reading.told(found))
-            told.add(pod)
+        nonlocal told
+        text = f"{pod}\t{line}"
+        if failed:
+            found = reading.failure(line)
+            text = "" if found is None else reading.told(found)
+        if text:
+            typer.echo(text)
+            told += 1
 
     with connected(namespace, context, kubeconfig) as (client, space):
         name = plain_name(name)
@@ -328,12 +331,15 @@ def logs(
         which = asking.known(document, revision) if revision else view.subject(document)
         container = reading.SIDECAR if failed else reading.SERVER
         read = reading.Tail(client, space, reading.labels(name, which), container, tail)
-        if not follow and not read.pods():
-            raise reading.nothing_left(name, which)
         if follow:
             reading.follow(read, show)
+        there = read.pods()
+        if not there:
+            raise reading.nothing_left(name, which)
         for pod, line in read.news():
             show(pod, line)
+        if not told and read.unread.keys() >= set(there):
+            raise reading.unreadable(name, read.unread)
         for pod, why in read.unread.items():
             typer.echo(f"{pod}: {why}", err=True)
         if failed and not told:
@@ -574,9 +580,18 @@ def main(arguments: Iterable[str] | None = None) -> None:
     # A short command mostly imports, and nothing of that is garbage: 4 to 11 % of its time.
     gc.set_threshold(GARBAGE_EVERY)
     name = "kubectl tidegate" if "kubectl-tidegate" in sys.argv[0] else "tidegate"
-    run: Callable[..., object] = app
+    run: Callable[..., Any] = app
+    given = None if arguments is None else list(arguments)
     try:
-        run(args=None if arguments is None else list(arguments), prog_name=name)
+        # Not standalone: it returns the exit code, and wrong usage is ours to print.
+        sys.exit(run(args=given, prog_name=name, standalone_mode=False) or 0)
     except Trouble as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(int(error.code))
+        trouble = error
+    except Exception as error:
+        found = misused(error)
+        if found is None:
+            raise
+        trouble = found
+    if trouble.message:
+        typer.echo(f"error: {trouble}", err=True)
+    sys.exit(int(trouble.code))

@@ -16,6 +16,7 @@ from rich.tree import Tree
 
 from tidegate.view import Explanation, facts
 from tidegate.view.facts import Tone
+from tidegate.view.reasons import NOBODY_LOOKS
 
 BAR_WIDTH: Final = 12
 MAX_PODS: Final = 8
@@ -87,8 +88,9 @@ def deployment(view: Mapping[str, Any], now: datetime) -> RenderableType:
     _conditions(tree, view)
     if view["url"]:
         tree.add(Text.assemble(("url  ", Tone.FAINT), view["url"]))
-    if view["state"]["word"] == "New":
-        tree.add(Text("the operator has not looked at it yet", Tone.FAINT))
+    if not view["current"]:
+        what = "it" if view["state"]["word"] == "New" else "the changed spec"
+        tree.add(Text(f"the operator has not looked at {what} yet; {NOBODY_LOOKS}", Tone.FAINT))
     return tree
 
 
@@ -258,17 +260,17 @@ def _conditions(tree: Tree, view: Mapping[str, Any]) -> None:
 
 def explanation(found: Explanation) -> RenderableType:
     """The page of ``explain``."""
-    if not found.revision:
-        return Text(found.head)
-    parts: list[RenderableType] = [
-        Text.assemble(
-            "Revision ",
-            (found.revision, "bold"),
-            " ",
-            (found.verb, f"bold {found.tone}"),
-            f"{found.rest}.",
-        )
-    ]
+    parts: list[RenderableType] = [Text(found.head)]
+    if found.revision:
+        parts = [
+            Text.assemble(
+                "Revision ",
+                (found.revision, "bold"),
+                " ",
+                (found.verb, f"bold {found.tone}"),
+                f"{found.rest}.",
+            )
+        ]
     parts += [Padding(Text(line), (0, 0, 0, 2)) for line in found.lines]
     if found.mends:
         parts.append(Text("What you can do:"))

@@ -4,10 +4,11 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """Exit codes; 2 is wrong usage."""
+    """Exit codes."""
 
     REACHED = 0
     ERROR = 1
+    USAGE = 2
     FAILED = 3
     """Rolled back, or waiting for somebody to mend something."""
     TIMEOUT = 4
@@ -32,3 +33,24 @@ class Trouble(Exception):
     def __str__(self) -> str:
         """Message and mend in one line."""
         return f"{self.message}; {self.mend}" if self.mend else self.message
+
+
+def misused(error: Exception) -> Trouble | None:
+    """Typer's word for wrong usage as one line with a mend; None for any other error.
+
+    Typer's errors have no public names: they are click's, or those of its own copy of click. The
+    line is empty where the help was printed already.
+    """
+    if not hasattr(error, "format_message"):
+        return None
+    text = " ".join(str(error.format_message()).replace("Value error, ", "").split())
+    text, _, meant = text.removesuffix(".").partition(". Did you mean ")
+    if not meant and " (Possible options: " in text:
+        text, _, meant = text.removesuffix(")").partition(" (Possible options: ")
+    if meant:
+        names = meant.replace("'", "").removesuffix("?").split(", ")
+        mend = f"did you mean {' or '.join(names)}?"
+    else:
+        context = getattr(error, "ctx", None)
+        mend = f"see {context.command_path if context else 'tidegate'} --help"
+    return Trouble(text[:1].lower() + text[1:], mend if text else "", code=Exit.USAGE)

@@ -25,11 +25,14 @@ MENDS: Final = {
     "WeightNotObserved": "look at the gateway: it does not send the share that is asked for "
     "(kubectl get httproute {name} -o yaml, status.parents)",
     "Unsupported": "streams are not judged: judge it by other means, tidegate promote {name}",
-    "WaitingForGates": "whoever sets the conditions {gates} has the say",
+    "WaitingForGates": "whoever sets the conditions {gates} has the say: True, and the canary's hash "
+    "as the condition's revision",
     "WaitingForRoute": "look at the gateway: it has not taken the route up "
     "(kubectl get httproute {name} -o yaml, status.parents)",
 }
 """What to do about a hold."""
+NOBODY_LOOKS: Final = "does an operator lead, and watch this namespace? tidegate doctor"
+"""What to do where nothing has been looked at."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def explanation(document: Document, hash_: str, now: datetime) -> Explanation:
     failure = next((f for f in facts.failed(document) if f.get("hash") == hash_), None)
     on_trial = facts.rolling(document) and hash_ == facts.revision(document, "canary").get("hash")
     if not hash_:
-        return Explanation()
+        return Explanation(mends=(NOBODY_LOOKS,))
     if on_trial:
         return _on_trial(document, hash_, now)
     if failure is not None:

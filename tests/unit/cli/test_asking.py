@@ -11,6 +11,9 @@ from tidegate.cli.client import ApiError
 from tidegate.cli.trouble import Exit, Trouble
 from tidegate.verbs import Request, Verb
 
+FIRST = d.deployment(
+    {"rollout": {"phase": "Preparing"}, "revisions": {"canary": {"hash": d.CANARY}}}
+)
 REQUEST = Request("abc123", Verb.RETRY, d.CANARY, "ada")
 
 
@@ -44,16 +47,57 @@ def test_which_revision_is_meant(
             Verb.ABORT,
             "",
             "no rollout of magika is under way (Promoted): nothing to abort; "
-            "see tidegate get magika",
+            "back to an earlier revision: tidegate undo magika",
         ),
         (
             d.NEW,
             Verb.PROMOTE,
             "",
             "no rollout of magika is under way (no rollout yet): nothing to promote; "
-            "see tidegate get magika",
+            "a changed spec starts one",
         ),
-        (d.STEADY, Verb.RETRY, "", "no revision of magika has failed: nothing to retry"),
+        (
+            d.ROLLED_BACK,
+            Verb.ABORT,
+            "",
+            "no rollout of magika is under way (RolledBack): nothing to abort; "
+            "it has been taken back already: tidegate explain magika",
+        ),
+        (
+            d.ROLLED_BACK,
+            Verb.SKIP_STEP,
+            "",
+            "no rollout of magika is under way (RolledBack): nothing to skip-step; "
+            "try the failed revision again: tidegate retry magika",
+        ),
+        (
+            FIRST,
+            Verb.ABORT,
+            "",
+            f"{d.CANARY} is magika's first revision: nothing to go back to; "
+            "if it does not become ready: tidegate explain magika",
+        ),
+        (
+            FIRST,
+            Verb.PROMOTE,
+            "",
+            f"{d.CANARY} is magika's first revision: it goes live when it is ready; "
+            "if it does not become ready: tidegate explain magika",
+        ),
+        (
+            d.BAKING,
+            Verb.PROMOTE,
+            "",
+            f"{d.CANARY} has all of magika's traffic already, and bakes; until that is over: "
+            "tidegate wait magika; to take it back: tidegate abort magika",
+        ),
+        (
+            d.STEADY,
+            Verb.RETRY,
+            "",
+            "no revision of magika has failed: nothing to retry; "
+            "a new one of the same spec: tidegate restart magika",
+        ),
         (
             d.STEADY,
             Verb.UNDO,

@@ -5,6 +5,9 @@ from typing import Any
 
 import pytest
 
+from tests.unit.cli.api_server import Server
+from tests.unit.cli.conftest import Run
+from tests.unit.cli.test_preparing import live
 from tidegate.cli import logs
 from tidegate.cli.client import ApiError, Client
 from tidegate.cli.kubeconfig import Access
@@ -116,3 +119,12 @@ def test_the_containers_are_those_of_the_pods() -> None:
     from tidegate.resources import pod
 
     assert (logs.SIDECAR, logs.SERVER) == (pod.ENVOY, pod.TRITON)
+
+
+@pytest.mark.parametrize("more", [(), ("--failed",)])
+def test_pods_of_which_nothing_can_be_read_are_an_error(run: Run, more: tuple[str, ...]) -> None:
+    """This API server has the pod, and no log of it; 'no failed requests' would be a lie."""
+    done = run(Server(live()), "logs", "magika", *more, code=1)
+    assert done.out == ""
+    assert done.err.startswith("error: no log to read of magika-")
+    assert done.err.endswith("could not find the requested resource; see tidegate get magika\n")

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tidegate.cli import main, waiting
+from tidegate.cli.trouble import Exit
 from tidegate.verbs import Verb
 
 
@@ -36,3 +37,55 @@ def test_version() -> None:
 def test_both_names_are_installed() -> None:
     scripts = tomllib.loads(Path("pyproject.toml").read_text())["project"]["scripts"]
     assert scripts["tidegate"] == scripts["kubectl-tidegate"] == "tidegate.cli.main:main"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["explian", "magika"], "no such command 'explian'; did you mean explain or plan?"),
+        (["golden", "recrd"], "no such command 'recrd'; did you mean record?"),
+        (["xyzzy"], "no such command 'xyzzy'; see tidegate --help"),
+        (
+            ["list", "--contxt", "a"],
+            "no such option: --contxt; did you mean --context or --output?",
+        ),
+        (["get"], "missing argument 'name'; see tidegate get --help"),
+        (
+            ["get", "a", "b"],
+            "got unexpected extra argument(s) (b); see tidegate get --help",
+        ),
+        (
+            ["wait", "magika", "--for", "x"],
+            "invalid value for '--for': 'x' is not one of 'promoted', 'ready', 'available'; "
+            "see tidegate wait --help",
+        ),
+        (["get", "-n"], "option '-n' requires an argument; see tidegate --help"),
+    ],
+)
+def test_wrong_usage_is_one_line_too(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main.main(arguments)
+    assert ended.value.code == Exit.USAGE
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", f"error: {said}\n")
+
+
+@pytest.mark.parametrize("arguments", [[], ["golden"]])
+def test_a_group_alone_shows_its_help(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main.main(arguments)
+    assert ended.value.code == Exit.USAGE
+    assert "Usage: " in "".join(capsys.readouterr())
+
+
+def test_what_is_no_misuse_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(**_: object) -> None:
+        raise KeyError("ours")
+
+    monkeypatch.setattr(main, "app", broken)
+    with pytest.raises(KeyError):
+        main.main([])

@@ -204,7 +204,25 @@ def test_explain_says_why_so_many_replicas() -> None:
 
 
 def test_explain_before_there_is_anything() -> None:
-    assert explained(d.NEW) == ["No revision yet: the operator has not looked at it."]
+    assert explained(d.NEW) == [
+        "No revision yet: the operator has not looked at it.",
+        "What you can do:",
+        "  - does an operator lead, and watch this namespace? tidegate doctor",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        (d.NEW, "the operator has not looked at it yet; does an operator lead"),
+        (d.OUTDATED, "the operator has not looked at the changed spec yet; does an operator"),
+        (d.STEADY, ""),
+    ],
+)
+def test_what_nobody_has_looked_at_says_so(document: d.Document, said: str) -> None:
+    found = [line for line in tree(document).splitlines() if "not looked at" in line]
+    assert len(found) == bool(said)
+    assert all(said in line for line in found)
 
 
 @pytest.mark.parametrize(
