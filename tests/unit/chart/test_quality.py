@@ -51,7 +51,7 @@ def test_it_reads_deployments_and_patches_their_status_and_no_more(values: dict[
         {
             "apiGroups": ["tidegate.dev"],
             "resources": ["modeldeployments"],
-            "verbs": ["get", "list"],
+            "verbs": ["list"],
         },
         {
             "apiGroups": ["tidegate.dev"],
@@ -141,8 +141,8 @@ def test_https_where_a_certificate_is_given(values: dict[str, Any], scheme: str,
     [served] = mine(values)["Service"]["spec"]["ports"]
     assert (served["name"], served["port"]) == (scheme.lower(), port)
     [container] = pod(values)["containers"]
-    for probe in ("readinessProbe", "livenessProbe"):
-        assert container[probe]["httpGet"]["scheme"] == scheme
+    for probe, path in (("readinessProbe", "/readyz"), ("livenessProbe", "/healthz")):
+        assert container[probe]["httpGet"] == {"path": path, "port": "web", "scheme": scheme}
 
 
 def test_who_may_reach_it_cannot_be_said_where_nothing_enforces_it() -> None:

@@ -3,8 +3,9 @@
 import asyncio
 import copy
 import io
+import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,18 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from e2e.cluster.pki import Authority
 from tidegate.quality.policy import ANNOTATION
 from tidegate.quality.report import Report, report
 from tidegate.runtime.kinds import Kind
 from tidegate.runtime.kube import KubeError, Written
 from tidegate.runtime.quality.answering import MANAGER, Answering
-from tidegate.runtime.quality.main import Settings, SettingsError
+from tidegate.runtime.quality.main import (
+    CERTIFICATE_CHECK_S,
+    Certificate,
+    Settings,
+    SettingsError,
+)
 from tidegate.runtime.quality.server import AT_ONCE, REMEMBERED_S, Access, Intake, Worker
 from tidegate.runtime.quality.store import FullError, Store
 from tidegate.view import document as view
@@ -470,6 +477,43 @@ async def test_many_at_once_count_each(place: Place) -> None:
     await asyncio.gather(*(place.label(9, 10) for _ in range(30)))
     _, figures = await place.worker.do(lambda store: store.figures("demo/m"))
     assert (figures["bbb"].right, figures["bbb"].labels) == (270, 300)
+
+
+def test_a_certificate_that_was_renewed_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("tidegate.runtime.quality.main.time.monotonic", lambda: clock[0])
+    authority = Authority.create()
+    authority.issue("first").write(tmp_path, "tls")
+    certificate = Certificate(tmp_path)
+
+    def answered() -> str:
+        """Who the other end of a handshake sees."""
+        trust = ssl.create_default_context(cadata=authority.pair.certificate.decode())
+        trust.check_hostname = False
+        ways = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = trust.wrap_bio(ways[0], ways[1])
+        server = certificate.context.wrap_bio(ways[1], ways[0], server_side=True)
+        for _ in range(4):
+            for end in (client, server):
+                with suppress(ssl.SSLWantReadError):
+                    end.do_handshake()
+        found = dict(part for (part,) in (client.getpeercert() or {})["subject"])
+        return str(found["commonName"])
+
+    assert answered() == "first"
+    authority.issue("second").write(tmp_path, "tls")
+    clock[0] = CERTIFICATE_CHECK_S - 1.0
+    certificate.renew()
+    assert answered() == "first"
+    clock[0] += 1.0
+    certificate.renew()
+    assert answered() == "second"
+    (tmp_path / "tls.key").write_text("none")
+    clock[0] += CERTIFICATE_CHECK_S
+    certificate.renew()
+    assert answered() == "second"
 
 
 class TestSettings:

@@ -143,7 +143,7 @@ class Answering:
         return found
 
     async def withdraw(self) -> None:
-        """Take back each True: nobody looks from here on, and the next canary may be another."""
+        """Take back each True: nobody looks from here on."""
         for model, (deployment, status) in self._open.items():
             now = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
             closed = {
@@ -256,7 +256,8 @@ def _status(deployment: Document, found: Report, now: datetime) -> Document:
 
 def _condition(deployment: Document, verdict: Verdict, now: datetime) -> Document:
     old = facts.condition(deployment, verdict.type)
-    kept = old.get("status") == verdict.status and old.get("lastTransitionTime")
+    same = (old.get("status"), old.get("revision", "")) == (verdict.status, verdict.revision)
+    kept = same and old.get("lastTransitionTime")
     return {
         "type": verdict.type,
         "status": verdict.status,
@@ -264,6 +265,7 @@ def _condition(deployment: Document, verdict: Verdict, now: datetime) -> Documen
         "message": verdict.message[:MAX_MESSAGE],
         "lastTransitionTime": kept or now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "observedGeneration": deployment["metadata"].get("generation") or 0,
+        **({"revision": verdict.revision} if verdict.revision else {}),
     }
 
 
@@ -280,8 +282,10 @@ def _ours(deployment: Document) -> Document:
     }
 
 
-def _answers(status: Document) -> set[tuple[str, str, str]]:
-    return {(c["type"], c["status"], c["reason"]) for c in status["conditions"]}
+def _answers(status: Document) -> set[tuple[str, str, str, str]]:
+    return {
+        (c["type"], c["status"], c["reason"], c.get("revision", "")) for c in status["conditions"]
+    }
 
 
 def _owns(deployment: Document) -> bool:

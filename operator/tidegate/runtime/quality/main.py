@@ -110,7 +110,7 @@ async def listed(kube: Kube, namespaces: tuple[str, ...]) -> list[Document]:
     ]
 
 
-class _Certificate:
+class Certificate:
     """The one that it answers with; it may be renewed while it runs.
 
     Args:
@@ -157,7 +157,7 @@ async def run(settings: Settings, connection: Connection, stop: asyncio.Event) -
         private_key_path=None,
         private_key_data=None,
     )
-    own = None if settings.tls_folder is None else _Certificate(settings.tls_folder)
+    own = None if settings.tls_folder is None else Certificate(settings.tls_folder)
     worker = Worker(Store(str(settings.folder / FILE), settings.max_bytes))
     try:
         async with (
