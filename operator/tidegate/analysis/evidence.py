@@ -32,17 +32,17 @@ from tidegate.analysis.judgement import Consequence, Judgement, Objective, Resul
 from tidegate.analysis.latency import MOST_BOUNDS, LatencyComparison
 from tidegate.analysis.onset import SHARE_RATIOS, Onset, Stretch, share_factors
 from tidegate.analysis.sums import Sum
-from tidegate.analysis.tempering import CLIENTS, FAILURES, SIZE, SLOWNESS, Tempering
+from tidegate.analysis.tempering import CLIENTS, FAILURES, LATENCIES, SIZE, SLOWNESS, Tempering
 from tidegate.api.spec import ErrorsAgainstStable
 
-_VERSION: Final = "2"
+_VERSION: Final = "3"
 _CLIENT_GUESS: Final = 0.02
 _SLOW_GUESS: Final = 0.5
 """Of shares that nobody has seen yet."""
 _LARGEST_LOG: Final = 690.0
 _TESTS: Final = tuple(Test)
 _ERRORS, _AGAINST, _LATENCY, _SLOWER, _CLIENT = range(5)
-_EXPONENT_OF: Final = (FAILURES, FAILURES, SLOWNESS, SLOWNESS, CLIENTS)
+_EXPONENT_OF: Final = (FAILURES, FAILURES, SLOWNESS, LATENCIES, CLIENTS)
 """Which exponent divides each test's evidence."""
 _CONSEQUENCES: Final = {
     ErrorsAgainstStable.ROLL_BACK: Consequence.ROLL_BACK,
@@ -142,11 +142,11 @@ class Evidence:
         proving, accusing = tuple(tempering.proving), tuple(tempering.accusing)
         tempering.learn(stable, started=started)
         if accusing != tuple(tempering.accusing) and started:
-            failures, client, slowness = zip(accusing, tempering.accusing, strict=True)
+            failures, client, slowness, latencies = zip(accusing, tempering.accusing, strict=True)
             self._against.temper(*failures)
             self._later[0].temper(*failures)
             self._later[1].temper(*slowness)
-            self._latency.temper(*slowness)
+            self._latency.temper(*latencies)
             self._client.temper(*client)
         return (proving, accusing) != (tuple(tempering.proving), tuple(tempering.accusing))
 
@@ -196,7 +196,7 @@ class Evidence:
         self._latency.weigh(
             (canary.slower, canary.timed),
             (stable.slower, stable.timed),
-            self._tempering.accusing[SLOWNESS],
+            self._tempering.accusing[LATENCIES],
         )
 
     def _match(self, canary: Sum, stable: Sum) -> None:

@@ -12,8 +12,10 @@ from typing import Final
 from tidegate.analysis.latency import MOST_BOUNDS
 from tidegate.analysis.sums import Sum
 
-FAILURES, CLIENTS, SLOWNESS = range(3)
-"""Kinds of outcomes; each has exponents of its own."""
+FAILURES, CLIENTS, SLOWNESS, LATENCIES = range(4)
+"""Kinds of outcomes, each with exponents of its own: failures, client errors, answers beyond the
+target, and answers beyond any bound (never less than those beyond the target)."""
+_KINDS: Final = 4
 _LEVELS: Final = 6
 """Blocks are compared with their neighbours singly, in twos, in fours ... up to 32 blocks, since a
 cluster may be spread over seconds."""
@@ -138,7 +140,7 @@ class Dispersion:
 
 
 class Tempering:
-    """The exponents of each kind of outcome: `FAILURES`, `CLIENTS`, `SLOWNESS`.
+    """The exponents of each kind of outcome: `FAILURES`, `CLIENTS`, `SLOWNESS`, `LATENCIES`.
 
     From the canary's first request on an exponent may only rise, and only until stable has shown
     enough. To rise is safe at any time: it makes every e-value above 1 smaller, also the proof for
@@ -153,10 +155,10 @@ class Tempering:
     __slots__ = ("_dispersions", "_fixed", "_typical", "accusing", "proving")
 
     def __init__(self) -> None:
-        self.proving = [1.0, 1.0, 1.0]
-        self.accusing = [1.0, 1.0, 1.0]
-        self._fixed = [False, False, False]
-        # Failures; client errors; answers beyond the target; answers beyond a typical bound.
+        self.proving = [1.0] * _KINDS
+        self.accusing = [1.0] * _KINDS
+        self._fixed = [False] * _KINDS
+        # Of the last kind: answers beyond a bound that is typical.
         self._dispersions = (Dispersion(), Dispersion(), Dispersion(), Dispersion())
         self._typical = -1
 
@@ -171,42 +173,44 @@ class Tempering:
             (stable.failed, stable.requests),
             (stable.blamed, stable.blamed_of),
             (stable.slow, stable.timed),
+            self._beyond_typical(stable),
         )
         for i, (count, requests) in enumerate(counts):
             if self._fixed[i] or not requests:
                 continue
-            dispersions = [self._dispersions[i]]
-            changed = dispersions[0].add(count, requests)
-            if i == SLOWNESS:
-                dispersions.append(self._dispersions[3])
-                changed = self._add_typical(stable) or changed
-            if changed:
-                exponent = max(each.exponent() for each in dispersions)
-                sure = _SURE_OF_SLOWNESS if i == SLOWNESS else SURE_OF_MANY
-                suspected = max(each.suspected(sure) for each in dispersions)
+            dispersion = self._dispersions[i]
+            changed = dispersion.add(count, requests)
+            if changed or i == LATENCIES:
+                slow = i in (SLOWNESS, LATENCIES)
+                exponent = dispersion.exponent()
+                suspected = dispersion.suspected(_SURE_OF_SLOWNESS if slow else SURE_OF_MANY)
+                if i == LATENCIES:
+                    exponent = max(exponent, self.proving[SLOWNESS])
+                    suspected = max(suspected, self.accusing[SLOWNESS])
                 if started:
                     exponent = max(self.proving[i], exponent)
                     suspected = max(self.accusing[i], suspected)
                 self.proving[i], self.accusing[i] = exponent, suspected
-            self._fixed[i] = started and all(each.settled for each in dispersions)
+            self._fixed[i] = started and dispersion.settled
+        self._fixed[LATENCIES] = self._fixed[LATENCIES] and self._fixed[SLOWNESS]
 
-    def _add_typical(self, stable: Sum) -> bool:
-        """Learn from a latency bound, too, which a quarter of stable's answers is beyond.
+    def _beyond_typical(self, stable: Sum) -> tuple[float, float]:
+        """Stable's answers beyond the bound that is nearest to a quarter of them, out of how many.
 
-        The target may be one that next to no answer is beyond.
+        Where nothing is compared with a limit, any bound may tell; next to no answer may be beyond
+        the target.
         """
         if self._typical < 0 and stable.slower:
             middle = stable.timed / 4.0
             distances = [abs(count - middle) for count in stable.slower]
             self._typical = distances.index(min(distances))
         if not 0 <= self._typical < len(stable.slower):
-            return False
-        return self._dispersions[3].add(stable.slower[self._typical], stable.timed)
+            return 0.0, 0.0
+        return stable.slower[self._typical], stable.timed
 
     def learning(self) -> list[Dispersion]:
         """Those whose exponent is not fixed yet: a state is not complete without them."""
-        fixed = (*self._fixed, self._fixed[SLOWNESS])
-        return [each for each, done in zip(self._dispersions, fixed, strict=True) if not done]
+        return [d for d, done in zip(self._dispersions, self._fixed, strict=True) if not done]
 
     def state(self) -> list[float]:
         """All that `restore` needs, besides what is in `learning`."""
@@ -216,8 +220,8 @@ class Tempering:
     def restore(self, take: Callable[[int], list[float]]) -> None:
         """Take back what `state` gave; ValueError if it cannot be."""
         (typical,) = take(1)
-        self.proving, self.accusing = take(3), take(3)
-        self._fixed = [bool(value) for value in take(3)]
+        self.proving, self.accusing = take(_KINDS), take(_KINDS)
+        self._fixed = [bool(value) for value in take(_KINDS)]
         if not -1.0 <= typical < MOST_BOUNDS or min(self.proving + self.accusing) < 1.0:
             raise ValueError("not a state")
         self._typical = int(typical)

@@ -31,6 +31,7 @@ from tidegate.rollout.state import (
     ended,
     enter,
     evidence_of,
+    held_back,
     hold,
     next_weight,
     percent,
@@ -42,11 +43,19 @@ from tidegate.rollout.state import (
 
 def trial(s: Situation) -> Course:
     """Go on with a canary, hold it, or take it back."""
+    held = held_back(s)
+    if held is None and s.record.reason and s.record.phase in (Phase.PREPARING, Phase.VERIFYING):
+        # Recreate begins only now, and so do its deadlines.
+        at = stamp(s.now)
+        begun = replace(s.record, reason="", phase=Phase.PREPARING, started=at, since=at)
+        return Course(begun, again_after_s=0.0)
     against = _against(s)
     if against is not None:
         return against
     if not s.record.stable:
         return _first(s)
+    if held is not None:
+        return replace(hold(s, *held), record=replace(s.record, reason=held[0]))
     if s.record.forced and s.record.phase is not Phase.BAKING:
         return _forced(s)
     if s.spec.rollout.paused or s.record.paused:
@@ -82,7 +91,8 @@ def _against(s: Situation) -> Course | None:
         return rolled_back(s, canary.finding.reason, canary.finding.message)
     deadline_s = duration_s(s.spec.rollout.progress_deadline)
     waits = canary is None or canary.ready == 0
-    if waits and record.phase is Phase.PREPARING and elapsed_s(record.started, s.now) > deadline_s:
+    late = elapsed_s(record.started, s.now) > deadline_s and not record.reason
+    if waits and record.phase is Phase.PREPARING and late:
         found = canary.finding if canary is not None else None
         if found is not None and found.reason == "WaitingForGPU":
             return None  # not its fault; status says what would free one
@@ -296,8 +306,7 @@ def _step(s: Situation) -> Course:
     if following < 1.0:
         return to_step(s, index + 1)
     if s.waiting_gates:
-        names = ", ".join(s.waiting_gates)
-        return hold(s, "WaitingForGates", f"rollout.gates: {names} not True")
+        return hold(s, "WaitingForGates", f"rollout.gates: {', '.join(s.waiting_gates)}")
     return switch(s)
 
 
@@ -306,8 +315,7 @@ def switch(s: Situation) -> Course:
     if not carries(s, 1.0):
         return _short(s, 1.0)
     if not by_steps(s) and s.waiting_gates:
-        names = ", ".join(s.waiting_gates)
-        return hold(s, "WaitingForGates", f"rollout.gates: {names} not True")
+        return hold(s, "WaitingForGates", f"rollout.gates: {', '.join(s.waiting_gates)}")
     message = "promoted"
     judged = s.measured.judgement if s.measured is not None else None
     evidence: dict[str, Any] = {}
@@ -393,8 +401,8 @@ def _judged(s: Situation, *, promoted: bool = False) -> Course | None:
         return hold(
             s,
             "WorseThanStable",
-            f"{judged.worse.explanation}; within the objective, so it is not rolled back. Promote "
-            "or abort it by hand",
+            f"{judged.worse.explanation}; not surely beyond the objective, so it is not rolled "
+            "back. Promote or abort it by hand",
         )
     return None
 

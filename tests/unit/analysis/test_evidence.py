@@ -457,6 +457,28 @@ def test_evidence_of_clustered_requests_is_divided_by_their_size() -> None:
     assert alarms < 7
 
 
+def test_bursts_within_the_target_do_not_hide_a_slow_tail() -> None:
+    """A busy machine makes many answers a little later at once: that says nothing of the target."""
+    evidence = Evidence(OBJECTIVE)
+    source = random.Random(3)
+
+    def stable() -> Tally:
+        burst = 45 if source.random() < 0.02 else 0
+        return tally(45, slow=0, slower=(45, burst, 0, 0, 0))
+
+    for _ in range(100):
+        evidence.observe(block(None, stable()))
+    for _ in range(40):
+        slow = binomial(source, 5, 6.0 * OBJECTIVE.slow_share)
+        evidence.observe(block(tally(5, slow=slow, slower=(5, slow, slow, slow, 0)), stable()))
+        if evidence.judge().bad:
+            break
+    bad = evidence.judge().bad
+    assert bad is not None
+    assert bad.test is Test.LATENCY
+    assert bad.tempering == bad.accusing == 1.0
+
+
 def test_clusters_seen_later_only_lower_the_evidence() -> None:
     evidence = Evidence(ERRORS_ONLY)
     sticky = block(None, Tally(100, 10))
