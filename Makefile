@@ -29,7 +29,7 @@ contract: venv ## contract tests against a real API server
 	@$(PY) -m e2e.suite contract
 
 integration: venv ## tests against real servers (Triton, Envoy, S3, ...) as plain processes
-	@$(PY) -m e2e.suite integration
+	@$(PY) -m e2e.suite integration integration-alone
 
 integration-clouds: venv ## the ones whose servers take minutes to get: mlflow, emulators, Flux, pipelines
 	@$(PY) -m e2e.suite integration-clouds
@@ -37,8 +37,8 @@ integration-clouds: venv ## the ones whose servers take minutes to get: mlflow, 
 integration-frameworks: venv ## preparing models of PyTorch and TensorFlow, which are 6 GB to get
 	@$(PY) -m e2e.suite integration-frameworks
 
-test: venv ## check, contract and integration tests, a cluster, end-to-end tests, cluster down
-	@$(PY) -m e2e.suite check contract integration cluster e2e cluster-down
+test: venv ## check; a cluster and its tests beside contract and integration tests; what measures
+	@$(PY) -m e2e.suite check cluster,e2e/contract,integration cluster-down integration-alone
 
 e2e: venv ## the end-to-end tests on the running cluster (brought up if there is none)
 	@$(PY) -m e2e.suite cluster e2e

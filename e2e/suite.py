@@ -1,7 +1,8 @@
-"""Runs the project's stages one after the other, each with its progress and time.
+"""Runs the project's stages, each with its progress and time.
 
-`python -m e2e.suite check contract cluster e2e cluster-down` is `make test`. A stage that fails
-ends the run, but a cluster that this run brought up is taken down before.
+A step is a stage, several in a row (``cluster,e2e``), or such rows side by side, each in a process
+of its own (``cluster,e2e/contract,integration``): `make test` is that. A stage that fails ends the
+run, but a cluster that this run brought up is taken down before.
 """
 
 import argparse
@@ -9,9 +10,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 
-from e2e import preparation_venv
+from e2e import lanes, preparation_venv
 from e2e.cluster import gobuild, images, lifecycle, node_images, paths, preflight, processes
 from e2e.cluster.progress import Progress
 from e2e.cluster.settings import Settings
@@ -21,6 +22,8 @@ SOURCES = ("operator", "tests", "e2e", "helm")
 """What is linted and typed."""
 PREPARATION = "tests/integration/preparation"
 """Run by an interpreter of their own."""
+TWO_AT_A_TIME = ("-n", "2", "--dist", "loadfile")
+"""The smallest machine that this is for has two cores; a module's servers are started once."""
 
 
 class StageFailed(RuntimeError):
@@ -44,8 +47,8 @@ def _call(progress: Progress, title: str, command: Sequence[str]) -> None:
 def _built_ahead(progress: Progress) -> Iterator[None]:
     """Build what the cluster needs while the stages before it run, with what they leave idle.
 
-    Those stages wait for servers most of their time, a cold machine compiles for a quarter of an
-    hour. A build that fails here is tried again, and told, by the stage that needs it.
+    A cold machine compiles for a quarter of an hour. A build that fails here is tried again, and
+    told, by the stage that needs it.
     """
     # Here, not beside the stages: only one installation of packages can run at a time.
     preflight.for_build(progress)
@@ -62,7 +65,7 @@ def _built_ahead(progress: Progress) -> Iterator[None]:
     try:
         yield
     finally:
-        # What it has not finished, the cluster's stage finished with it: locks tell them apart.
+        # What it has not finished, the stage that needs it builds.
         if building.poll() is None:
             building.terminate()
             building.wait()
@@ -76,7 +79,6 @@ def check(progress: Progress) -> None:
         "ruff format": [f"{tools}/ruff", "format", "--quiet", "--check", *SOURCES],
         "mypy": [f"{tools}/mypy", *SOURCES],
         "import contracts": [f"{tools}/lint-imports"],
-        # Two at a time: the smallest machine that this is for has two cores.
         "unit tests": [PYTHON, "-m", "pytest", "-q", "-n", "2", "tests/unit"],
     }
     failures = []
@@ -95,11 +97,15 @@ def contract(progress: Progress) -> None:
     # Built here and not by the tests' fixture, where nobody would see that it takes minutes.
     for name in ("kube-apiserver", "kube-controller-manager"):
         gobuild.build(name, progress)
-    _call(progress, "contract tests", [PYTHON, "-m", "pytest", "-q", "tests/contract"])
+    command = [PYTHON, "-m", "pytest", "-q", *TWO_AT_A_TIME, "tests/contract"]
+    _call(progress, "contract tests", command)
 
 
 def integration(progress: Progress) -> None:
-    """Tests against real servers as plain processes: Triton, Envoy, S3, registries."""
+    """Tests against real servers as plain processes: Triton, Envoy, S3, registries.
+
+    Without those that measure: `integration_alone`.
+    """
     preflight.for_control_plane(progress)
     preflight.for_browser(progress)
     # Built here and not by the tests' fixtures, where nobody would see that it takes minutes.
@@ -108,9 +114,18 @@ def integration(progress: Progress) -> None:
         *("argocd-lua", "kstatus", "prometheus", "promtool"),
     ):
         gobuild.build(name, progress)
-    command = [PYTHON, "-m", "pytest", "-q", "tests/integration", "-m", "not clouds"]
-    _call(progress, "integration tests", [*command, f"--ignore={PREPARATION}"])
+    _integration(progress, "integration tests", *TWO_AT_A_TIME, "-m", "not clouds and not alone")
     _preparation(progress, frameworks=False)
+
+
+def integration_alone(progress: Progress) -> None:
+    """The integration tests that measure, one at a time and beside nothing else."""
+    _integration(progress, "integration tests that measure", "-m", "alone and not clouds")
+
+
+def _integration(progress: Progress, title: str, *options: str) -> None:
+    command = [PYTHON, "-m", "pytest", "-q", "tests/integration", f"--ignore={PREPARATION}"]
+    _call(progress, title, [*command, *options])
 
 
 def integration_frameworks(progress: Progress) -> None:
@@ -136,9 +151,7 @@ def integration_clouds(progress: Progress) -> None:
     preflight.for_pipelines(progress)
     for name in ("kube-apiserver", "kube-controller-manager", "kustomize-controller"):
         gobuild.build(name, progress)
-    command = [PYTHON, "-m", "pytest", "-q", "tests/integration", "-m", "clouds"]
-    title = "integration tests with mlflow and emulators"
-    _call(progress, title, [*command, f"--ignore={PREPARATION}"])
+    _integration(progress, "integration tests with mlflow and emulators", "-m", "clouds")
 
 
 def cluster(progress: Progress) -> None:
@@ -175,6 +188,7 @@ STAGES: dict[str, Callable[[Progress], None]] = {
     "check": check,
     "contract": contract,
     "integration": integration,
+    "integration-alone": integration_alone,
     "integration-clouds": integration_clouds,
     "integration-frameworks": integration_frameworks,
     "cluster": cluster,
@@ -184,30 +198,76 @@ STAGES: dict[str, Callable[[Progress], None]] = {
 }
 
 
-def run(names: Sequence[str], progress: Progress) -> None:
-    """Run the stages in order.
+def rows(step: str) -> list[list[str]]:
+    """The stages of a step: rows that run side by side.
+
+    Raises:
+        ValueError: naming a stage that is none.
+    """
+    found = [row.split(",") for row in step.split("/")]
+    for name in (name for row in found for name in row):
+        if name not in STAGES:
+            raise ValueError(f"there is no stage {name!r}; there are {', '.join(sorted(STAGES))}")
+    return found
+
+
+def run(steps: Sequence[str], progress: Progress) -> None:
+    """Run the steps in order.
 
     Raises:
         StageFailed: by the first that fails; later ones are not run, but `cluster-down` is.
+        LaneFailed: the same, where rows run side by side.
     """
-    with _built_ahead(progress) if "cluster" in names[1:] else nullcontext():
-        for position, name in enumerate(names):
-            progress.say(f"== {name} ({position + 1} of {len(names)})")
+    todo = [rows(step) for step in steps]
+    names = [[name for row in step for name in row] for step in todo]
+    with ExitStack() as ahead:
+        if any("cluster" in later for later in names[1:]):
+            ahead.enter_context(_built_ahead(progress))
+        for position, step in enumerate(todo):
+            if "cluster" in names[position]:
+                ahead.close()
+            progress.say(f"== {steps[position]} ({position + 1} of {len(steps)})")
             try:
-                STAGES[name](progress)
+                _do(step, progress)
             except Exception:
-                if "cluster" in names[:position] and "cluster-down" in names[position + 1 :]:
+                # Of a stage that fails while it brings one up, what is there is left to be seen.
+                begun = names[:position] + ([names[position]] if len(step) > 1 else [])
+                after = names[position + 1 :]
+                if any("cluster" in n for n in begun) and any("cluster-down" in n for n in after):
                     cluster_down(progress)
                 raise
-    progress.say("passed: " + " ".join(names))
+    progress.say("passed: " + " ".join(steps))
+
+
+def _do(step: Sequence[Sequence[str]], progress: Progress) -> None:
+    if len(step) > 1:
+        _side_by_side(step, progress)
+        return
+    for name in step[0]:
+        STAGES[name](progress)
+
+
+def _side_by_side(step: Sequence[Sequence[str]], progress: Progress) -> None:
+    # Here, not in the rows: only one installation of packages can run at a time.
+    preflight.for_build(progress)
+    preflight.for_control_plane(progress)
+    preflight.for_browser(progress)
+    commands = {",".join(row): [PYTHON, "-m", "e2e.suite", *row] for row in step}
+    lanes.side_by_side(commands, folder=paths.REPOSITORY, environment=_environment())
 
 
 def main() -> int:
-    """Run the named stages. Returns the exit status."""
+    """Run the named steps. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m e2e.suite", description=__doc__)
-    parser.add_argument("stages", nargs="+", choices=sorted(STAGES))
+    parser.add_argument("steps", nargs="+", help=f"of these stages: {', '.join(sorted(STAGES))}")
+    steps = parser.parse_args().steps
     try:
-        run(parser.parse_args().stages, Progress())
+        for step in steps:
+            rows(step)
+    except ValueError as error:
+        parser.error(str(error))
+    try:
+        run(steps, Progress())
     except (StageFailed, RuntimeError, TimeoutError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -32,7 +32,8 @@ from tidegate.runtime.load import LoadReader
 from tidegate.runtime.load_source import LoadPages, LoadPod
 from tidegate.runtime.queue import KeyedQueue
 
-pytestmark = pytest.mark.integration
+# A rate within 5 %, a service time within 10 %.
+pytestmark = [pytest.mark.integration, pytest.mark.alone]
 
 MODELS = Path(__file__).parent / "models"
 KEY = Key("models", "paced")

@@ -57,6 +57,7 @@ def in_flight(running: Pod, count: int) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.alone  # how much is twice, a neighbour decides, too
 def test_at_twice_the_capacity_half_is_refused_at_once_and_the_rest_is_served() -> None:
     most = limit(TIMES, TARGET_MS)
     seen, answers = run(Way("limit", sidecar={"max_pending": most}), 2 * TIMES.per_s, 10)

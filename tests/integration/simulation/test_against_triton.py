@@ -24,7 +24,8 @@ from e2e.models.sleeper.build import MODEL, Times, build
 from e2e.native.processes import pod
 from tidegate.simulation.pod import Pod, Server
 
-pytestmark = pytest.mark.integration
+# Latencies beside those of a machine that has nothing else to do.
+pytestmark = [pytest.mark.integration, pytest.mark.alone]
 
 TIMES = Times(alpha_ms=20.0, beta_ms=5.0)
 """Full batches of 8 take 60 ms: 133 requests a second at most."""
