@@ -7,11 +7,16 @@ from collections import OrderedDict, deque
 from collections.abc import Mapping
 from typing import Any, Final
 
+from tidegate.view import facts
+
 POINTS: Final = 1200
 """Of one ModelDeployment; two seconds apart that is 40 minutes."""
 APART_S: Final = 1.5
 """Points nearer than that are one: several readers may look at the same time."""
 DEPLOYMENTS: Final = 200
+FIRED_S: Final = 10.0
+"""So long after a rollback the charts show the test that fired at its bound: no status of the trial
+itself says so."""
 
 Point = dict[str, Any]
 
@@ -30,9 +35,7 @@ def point(document: Mapping[str, Any], now_s: float) -> Point:
         "t": round(now_s, 1),
         "rolling": document["rolling"],
         "forward": forward.get("fraction"),
-        "tests": {t["test"]: round(t["fraction"], 4) for t in rollout.get("tests") or ()}
-        if document["rolling"]
-        else {},
+        "tests": _tests(document, now_s),
         "revisions": {
             r["hash"]: {
                 "role": r["role"],
@@ -49,6 +52,17 @@ def point(document: Mapping[str, Any], now_s: float) -> Point:
         "desired": scaling.get("desired"),
         "required": scaling.get("requiredReplicas"),
     }
+
+
+def _tests(document: Mapping[str, Any], now_s: float) -> dict[str, float]:
+    """How far each test's evidence is on its way to its bound."""
+    rollout = document["rollout"]
+    ended = facts.moment(rollout.get("since"))
+    found = rollout.get("tests") or ()
+    if not document["rolling"]:
+        fresh = ended is not None and now_s - ended.timestamp() < FIRED_S
+        found = rollout.get("fired", ()) if fresh else ()
+    return {t["test"]: round(t["fraction"], 4) for t in found}
 
 
 class Trails:

@@ -147,6 +147,7 @@ def _rollout(deployment: Document, now: datetime) -> dict[str, Any]:
         },
         "forward": _forward(evidence) if rolling and evidence else None,
         "tests": [_test(t, facts.target(deployment)) for t in facts.tests(deployment)],
+        "fired": _fired(deployment),
         "evidenceAt": str(evidence.get("time") or ""),
     }
 
@@ -181,6 +182,15 @@ def _test(test: Document, target: str) -> dict[str, Any]:
         "stable": _counts(test.get("stable")),
         "clusters": facts.counts_as(test),
     }
+
+
+def _fired(deployment: Document) -> list[dict[str, Any]]:
+    """The test that ended the last rollout, its bound reached; none where it was something else."""
+    failed = facts.failed(deployment)
+    if facts.rollout(deployment).get("phase") != "RolledBack" or not failed:
+        return []
+    test = facts.fired(failed[0])
+    return [{**_test(test, facts.target(deployment)), "fraction": 1.0}] if test else []
 
 
 def _counts(text: str | None) -> dict[str, int] | None:

@@ -203,6 +203,9 @@ def test_one_deployment_tells_what_why_and_what_to_do(page: Page, site: Site) ->
     expect(page.locator(".title .badge")).to_have_text("Rolled back")
     expect(page.locator(".why")).to_contain_text("15 of 200")
     expect(page.locator(".why")).to_contain_text("tidegate retry magika")
+    # Two conditions say the same: it is told once.
+    expect(page.locator(".concerns li")).to_have_count(1)
+    expect(page.locator(".concerns li")).to_contain_text("Ready is False, Stalled is True: ")
     page.locator(".timeline summary").first.click()
     expect(page.locator(".timeline .explained").first).to_contain_text("was rolled back")
     site.call(site.api.delete, MDEP, "team-a", "magika")

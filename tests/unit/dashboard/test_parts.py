@@ -17,7 +17,7 @@ from tidegate.dashboard.measuring import Speeds, in_ms, readable
 from tidegate.dashboard.settings import Settings, SettingsError
 from tidegate.resources.sidecar import TrafficClass
 from tidegate.sidecar_page import Counts, Reading
-from tidegate.view import document
+from tidegate.view import document, facts
 
 EDGES = (10, 50, 100)
 
@@ -131,6 +131,24 @@ def test_a_point_holds_what_the_charts_show() -> None:
     assert 0 < point["tests"]["latency"] < 1
     assert point["forward"] == pytest.approx(640 / 1380)
     assert at(10.0, documents.ready())["tests"] == {}
+
+
+@pytest.mark.parametrize(("after_s", "tests"), [(2.0, {"errors": 1.0}), (60.0, {})])
+def test_what_took_a_canary_back_is_seen_to_reach_its_bound(
+    after_s: float, tests: dict[str, float]
+) -> None:
+    found = documents.rolled_back()
+    ended = facts.moment(found["status"]["rollout"]["since"])
+    assert ended is not None
+    assert at(ended.timestamp() + after_s, found)["tests"] == tests
+
+
+def test_a_rollback_by_hand_reaches_no_bound() -> None:
+    found = documents.rolled_back()
+    found["status"]["revisions"]["failed"][0]["evidence"] = ""
+    ended = facts.moment(found["status"]["rollout"]["since"])
+    assert ended is not None
+    assert at(ended.timestamp() + 1.0, found)["tests"] == {}
 
 
 def test_the_past_is_bounded_and_two_readers_do_not_double_it() -> None:

@@ -3,7 +3,7 @@
 import { h, say, show } from "./dom.js";
 import { age, count, ms, percent, rate, share, span, words } from "./format.js";
 import { charts, testName, WINDOWS } from "./charts.js";
-import { badge, nothing, sign, tide, withCommands } from "./parts.js";
+import { badge, nothing, sign, tide, withCode, withCommands } from "./parts.js";
 
 const PHASES = ["Preparing", "Verifying", "Mirroring", "Canary", "Baking", "Promoted"];
 const COLD = { schedule: "placed", image: "image", fetch: "model fetched", load: "model loaded" };
@@ -133,18 +133,26 @@ export function deploymentView(main, frame, route) {
     if (!e) return null;
     return h("div.explained", { class: `tone-${e.tone}` },
       h("p.lead", {}, sign(e.tone), e.head),
-      h("ul", {}, e.lines.map((l) => h("li", { key: l }, l))),
+      h("ul", {}, e.lines.map((l) => h("li", { key: l }, withCode(l)))),
       e.mends.length ? [h("h3", {}, "What you can do"), h("ul.mends", {}, e.mends.map((m) => h("li", { key: m }, withCommands(m))))] : null,
       whole && e.evidence.length ? h("details", {}, h("summary", {}, "The evidence in numbers"), h("ul.faint", {}, e.evidence.map((l) => h("li", { key: l }, l)))) : null);
   }
 
   function concerns(d) {
     if (!d.concerns.length) return null;
-    return section("concerns", "Conditions to look at", null, h("ul.concerns", {}, d.concerns.map((c) =>
-      h("li", { key: c.type }, sign(c.type === "Stalled" ? "bad" : "hold"), h("span", {},
-        h("b", {}, `${words(c.type)} is ${c.status}`), `: ${words(c.reason)}. ${c.message ?? ""} `,
-        h("span.faint", {}, `for ${age(c.lastTransitionTime)}`))))));
+    // Conditions that say the same are told once.
+    const alike = new Map();
+    for (const c of d.concerns) {
+      const said = `${c.reason} ${c.message ?? ""}`;
+      alike.set(said, [...(alike.get(said) ?? []), c]);
+    }
+    return section("concerns", "Conditions to look at", null, h("ul.concerns", {}, [...alike].map(([key, found]) =>
+      h("li", { key }, sign(found.some((c) => c.type === "Stalled") ? "bad" : "hold"), h("span", {},
+        h("b", {}, found.map((c) => `${words(c.type)} is ${c.status}`).join(", ")), `: ${words(found[0].reason)}. `, withCode(found[0].message), " ",
+        h("span.faint", {}, `for ${age(newest(found))}`))))));
   }
+
+  const newest = (found) => found.map((c) => c.lastTransitionTime ?? "").sort().at(-1);
 
   // Revisions.
 
@@ -162,7 +170,7 @@ export function deploymentView(main, frame, route) {
         figure(f.quantile, ms(late), late !== null && f.targetMs ? late > f.targetMs : null, f.document.slo.latencyTarget && `target ${f.document.slo.latencyTarget}`),
         figure("Requests", rate(m.requestsPerS), null, m.inFlight !== undefined ? `${m.inFlight} in flight` : ""),
         figure("Pods ready", `${r.ready}/${r.there}`, r.there > 0 && r.ready < r.there ? true : null, r.state && r.state !== "Ready" ? words(r.state) : "")) : null,
-      r.message ? h("p.told", {}, r.reason ? h("b", {}, `${words(r.reason)}. `) : null, r.message) : null,
+      r.message ? h("p.told", {}, r.reason ? h("b", {}, `${words(r.reason)}. `) : null, withCode(r.message)) : null,
       r.time ? h("p.faint", {}, `${age(r.time)} ago`) : null);
   }
 
@@ -238,7 +246,7 @@ export function deploymentView(main, frame, route) {
         sign(e.tone),
         h("div", {},
           h("p", {}, h("b", {}, e.title), " ", h("time.faint", { datetime: e.time, title: new Date(e.time).toLocaleString() }, `${age(e.time)} ago`)),
-          e.text ? h("p", {}, e.text) : null,
+          e.text ? h("p", {}, withCode(e.text)) : null,
           e.revision && last.explanations[e.revision] ? h("details", {}, h("summary", {}, "Explain"), explained(last.explanations[e.revision], true)) : null)))),
       entries.length > shown.length ? h("button", { type: "button", onclick: () => { all = true; draw(); } }, `Show ${entries.length - shown.length} more`) : null,
       last.refused.includes("events") ? h("p.faint", {}, "You may not list events in this namespace.") : null,

@@ -40,6 +40,11 @@ export function withCommands(text) {
   return [before, copyable(command), after];
 }
 
+/** Text in which `words` stand between backticks. */
+export function withCode(text) {
+  return String(text ?? "").split("`").map((part, i) => (i % 2 ? h("code", {}, part) : part));
+}
+
 export function copyable(command) {
   return h(
     "span.copyable",
