@@ -9,6 +9,9 @@ one rate for all candidates of a model: half of what the converted model holds.
 It runs itself by the preparation's interpreter with the large frameworks, which it makes the first
 time (6 GB). Every result is kept as soon as it is known, so the same command goes on where it was
 cut off; ``--page`` writes what there is to docs/prepared-models.md.
+
+``--deploy`` measures nothing of that: on the embedded cluster each model goes live as it was
+converted, and then, through a canary under load, as `tidegate prepare` made it.
 """
 
 import importlib.util
@@ -68,9 +71,18 @@ def main() -> None:
     arguments.add_argument(
         "--known", action="store_true", help="measure nothing: what is known already"
     )
+    arguments.add_argument(
+        "--deploy", action="store_true", help="instead: through a canary on the embedded cluster"
+    )
     said = arguments.parse_args()
-    folder = said.out / ("quick" if said.quick else "whole")
-    if not said.known:
+    folder, deployed = said.out / ("quick" if said.quick else "whole"), said.out / "deployed"
+    good = True
+    if said.deploy:
+        from e2e.bench.prepared_rollouts import deploy
+        from e2e.cluster.progress import Progress
+
+        good = deploy(deployed, said.only, Progress())
+    elif not said.known:
         if importlib.util.find_spec("torch") is None:
             _by_the_preparations_interpreter()
         # By `timeout`, too, and in the background: Triton is stopped, and what is known is kept.
@@ -80,11 +92,13 @@ def main() -> None:
             _measure_all(folder, said.only, slo=said.slo, quick=said.quick, patience=said.patience)
         except KeyboardInterrupt:
             sys.exit(f"\ncut off: what is known is in {folder}; the same command goes on")
-    document = prepared_page.collected(folder, NAMES)
+    document = prepared_page.collected(folder, NAMES, deployed)
     print(prepared_page.tables(document))
     if said.page:
         page = prepared_page.write(document)
         print(f"written: {page}")
+    if not good:
+        sys.exit("not each became what it must")
 
 
 def _by_the_preparations_interpreter() -> None:

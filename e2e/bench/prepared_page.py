@@ -17,7 +17,7 @@ PAGE: Final = paths.REPOSITORY / "docs" / "prepared-models.md"
 DATA: Final = PAGE.with_suffix(".json")
 HEAD: Final = (
     *("candidate", "bytes", "accuracy (95 %)", "time of a call", "p50, ms", "p99, ms"),
-    *("requests/s", "gate"),
+    *("requests/s", "gate", "through a canary on the cluster"),
 )
 WIDTH: Final = 110
 BACKENDS: Final = {
@@ -44,25 +44,57 @@ $ PYTHONPATH=operator:. .venv/bin/python -m e2e.bench.prepared_models --patience
 
 The first time it installs the frameworks, 6 GB. Each result is kept when it is known, so the same
 command goes on where it was cut off; `--quick` is a first look, `--only sklearn` one model, and
-`--known` measures nothing. The models are in [`trained.py`](../e2e/bench/trained.py). How a
-prepared model, its next version and one that answers wrongly fare in a cluster is in
+`--known` measures nothing. The models are in [`trained.py`](../e2e/bench/trained.py).
+
+The column of canaries is made by a command of its own, on the embedded cluster (`make cluster`): it
+prepares each model, publishes it to the cluster's S3, and applies what was written.
+
+```console
+$ PYTHONPATH=operator:. .venv/bin/python -m e2e.bench.prepared_models --deploy --page
+```
+
+The same of one small model, and one that answers wrongly, are tests:
 [`test_prepared.py`](../e2e/tests/test_prepared.py).
 """
 ALIKE: Final = 0.1
 """Rates that differ by less are called alike: searches for the same one differ by as much."""
 
+COUNTS: Final = ("requests", "failed", "wrong")
+"""Of a rollout on the cluster."""
+
 Row = Mapping[str, Any]
 Model = Mapping[str, Any]
 
 
-def collected(folder: Path, names: Sequence[str]) -> dict[str, Any]:
-    """What is known of each model, in this order; those that are not known yet are left out."""
-    found = [folder / f"{name}.json" for name in names]
-    models = [json.loads(path.read_text()) for path in found if path.exists()]
-    for model in models:
+def collected(
+    folder: Path, names: Sequence[str], deployed: Path, page: Path = DATA
+) -> dict[str, Any]:
+    """What is known of each model, in this order; those that are not known yet are left out.
+
+    Args:
+        folder: of what was measured, a JSON file each; of what is not there, the page's stays.
+        names: of the models.
+        deployed: folder of what became of them on the cluster; as `folder`.
+        page: the page's own JSON.
+    """
+    known = json.loads(page.read_text())["models"] if page.exists() else []
+    before = {model["name"]: model for model in known}
+    models = []
+    for name in names:
+        measured, seen = folder / f"{name}.json", deployed / f"{name}.json"
+        model = json.loads(measured.read_text()) if measured.exists() else before.get(name)
+        if model is None:
+            continue
         # Which code it was measured with is of use to the measuring only.
         model["known_by"] = {"machine": model["known_by"]["machine"]}
+        if cluster := json.loads(seen.read_text()) if seen.exists() else _cluster(before, name):
+            model["cluster"] = cluster
+        models.append(model)
     return {"format": FORMAT, "models": models}
+
+
+def _cluster(before: Mapping[str, Model], name: str) -> Any:
+    return before.get(name, {}).get("cluster")
 
 
 def write(document: Mapping[str, Any]) -> Path:
@@ -81,7 +113,7 @@ def page(document: Mapping[str, Any]) -> str:
         *([_text(FIRST_LOOK)] if any(model["quick"] for model in models) else []),
         _text(_measured(models)),
         "## What it shows",
-        _list(findings(models)),
+        _list([*findings(models), *_deployed(models)]),
         "## The tables",
         _list(_legend(models)),
         tables(document).strip(),
@@ -186,7 +218,7 @@ def _table(model: Model) -> str:
         "",
         _line(HEAD),
         _line(["---"] * len(HEAD)),
-        *[_line(_cells(row)) for row in model["candidates"]],
+        *[_line([*_cells(row), _canary(model, row)]) for row in model["candidates"]],
         "",
     ]
     return "\n".join(lines)
@@ -194,7 +226,7 @@ def _table(model: Model) -> str:
 
 def _cells(row: Row) -> list[str]:
     if "not_made" in row:
-        return [row["name"], *[""] * (len(HEAD) - 2), row["not_made"]]
+        return [row["name"], *[""] * (len(HEAD) - 3), row["not_made"]]
     load = row.get("load") or {}
     calls = [f"{c['ratio']:.2f} ({c['low']:.2f} to {c['high']:.2f})" for c in row.get("calls", [])]
     rate = load.get("rate_per_s")
@@ -208,6 +240,49 @@ def _cells(row: Row) -> list[str]:
         f"{'at least ' if load['at_least'] else ''}{rate:,.0f}" if rate else "none" if load else "",
         row.get("verdict", ""),
     ]
+
+
+def _canary(model: Model, row: Row) -> str:
+    """What became of the candidate on the cluster, if it was taken there."""
+    found = model.get("cluster") or {}
+    if row["name"] == found.get("candidate"):
+        return f"{_outcome(found)}, {_counted(found)}; {found['setting']}"
+    by_hand = found.get("by_hand") or {}
+    if row["name"] == by_hand.get("candidate"):
+        return f"by hand, past the gate: {_outcome(by_hand)}, {_counted(by_hand)}"
+    return ""
+
+
+def _outcome(found: Mapping[str, Any]) -> str:
+    words = {"Promoted": "promoted", "RolledBack": "rolled back"}
+    told = words.get(found["outcome"], found["outcome"])
+    reason = f" ({found['reason']})" if found["outcome"] != "Promoted" else ""
+    return f"{told}{reason} in {found['took_s']:.0f} s"
+
+
+def _counted(found: Mapping[str, Any]) -> str:
+    return f"{found['failed']} of {found['requests']} requests failed, {found['wrong']} wrong"
+
+
+def _deployed(models: Sequence[Model]) -> Iterator[str]:
+    """The canaries of all, in sentences."""
+    seen = [model["cluster"] for model in models if "cluster" in model]
+    if not seen:
+        return
+    promoted = sum(found["outcome"] == "Promoted" for found in seen)
+    requests, failed, wrong = (sum(found[k] for found in seen) for k in COUNTS)
+    yield (
+        f"Through a canary on the cluster: {promoted} of {len(seen)} promoted, as their converted "
+        f"model served; of {requests:,} requests meanwhile {failed} failed and {wrong} were "
+        "answered wrongly."
+    )
+    for model in models:
+        if by_hand := (model.get("cluster") or {}).get("by_hand"):
+            yield (
+                f"{model['title'][:1].upper()}{model['title'][1:]} as {by_hand['candidate']}, "
+                f"served by hand past the gate, under the manifest of the candidate that it "
+                f"accepted: {_outcome(by_hand)}, {_counted(by_hand)}."
+            )
 
 
 def _ms(value: float | None) -> str:
@@ -248,6 +323,15 @@ def _legend(models: Sequence[Model]) -> Iterator[str]:
     for backend in sorted(set(found)):
         yield f"Served by {BACKENDS[backend]}."
     yield "What the gate refuses is not served, so it has no latencies."
+    if seen := [model["cluster"] for model in models if "cluster" in model]:
+        yield f"""*through a canary on the cluster*: the converted model goes live first, with one
+            instance and no batches; then the manifest is applied that `tidegate prepare --quick`
+            wrote, with the candidate and the setting that it picked for `{seen[0]["slo"]}`, and
+            golden requests, a step of half of the traffic and a short bake decide. A client sends
+            {seen[0]["rate_per_s"]:g} requests a second through the gateway meanwhile and compares
+            every answer with what the two versions are known to answer; after the promotion the
+            golden requests are sent once more. Seconds are from the apply to the outcome, on a node
+            that is this machine. Seen on {seen[0]["began"][:10]}."""
 
 
 def _served(model: Model) -> list[Row]:

@@ -91,10 +91,80 @@ def test_a_first_look_says_so() -> None:
     assert "A first look" not in prepared_page.page(document())
 
 
-def test_what_is_not_known_yet_is_left_out(tmp_path: Path) -> None:
-    (tmp_path / "b.json").write_text(json.dumps({"known_by": {"machine": {}, "code": "x"}}))
-    found = prepared_page.collected(tmp_path, ["a", "b"])
-    assert found["models"] == [{"known_by": {"machine": {}}}]
+CLUSTER: dict[str, Any] = {
+    "candidate": "int8-dynamic",
+    "setting": "batch 8, 2 instances, 1 thread",
+    "slo": "p95=500ms",
+    "rate_per_s": 10.0,
+    "began": "2026-11-22T02:10:00",
+    "outcome": "Promoted",
+    "reason": "",
+    "took_s": 21.4,
+    "requests": 230,
+    "failed": 0,
+    "wrong": 0,
+}
+BY_HAND: dict[str, Any] = {
+    **{k: CLUSTER[k] for k in ("took_s", "requests", "failed", "wrong")},
+    "candidate": "fp32",
+    "outcome": "RolledBack",
+    "reason": "GoldenRequestsFailed",
+}
+
+
+def deployed(**cluster: Any) -> dict[str, Any]:
+    """A model that went through a canary, too."""
+    made = document(after(0.5, 0.6))
+    made["models"][0]["cluster"] = {**CLUSTER, **cluster}
+    return made
+
+
+def test_what_became_of_it_on_the_cluster() -> None:
+    told = prepared_page.page(deployed(by_hand=BY_HAND))
+    assert (
+        "| accepted | promoted in 21 s, 0 of 230 requests failed, 0 wrong; "
+        "batch 8, 2 instances, 1 thread |" in told
+    )
+    assert "by hand, past the gate: rolled back (GoldenRequestsFailed) in 21 s" in told
+    flat = " ".join(told.split())
+    assert "1 of 1 promoted" in flat
+    assert "of 230 requests meanwhile 0 failed and 0 were answered wrongly" in flat
+
+
+def test_a_rollback_on_the_cluster_is_told() -> None:
+    told = prepared_page.page(
+        deployed(outcome="RolledBack", reason="GoldenRequestsFailed", failed=2, wrong=1)
+    )
+    assert "rolled back (GoldenRequestsFailed) in 21 s, 2 of 230 requests failed, 1 wrong" in told
+    assert "0 of 1 promoted" in " ".join(told.split())
+
+
+def test_without_a_cluster_nothing_is_claimed_of_one() -> None:
+    told = prepared_page.page(document(after(0.5, 0.6)))
+    assert "promoted" not in told
+    assert "*through a canary" not in told
+
+
+def measured(name: str, took_s: float) -> dict[str, Any]:
+    return {"name": name, "took_s": took_s, "known_by": {"machine": {}}}
+
+
+def test_what_is_newly_known_replaces_what_the_page_says(tmp_path: Path) -> None:
+    """Of a model that was not measured, or not deployed, anew, the page's stays."""
+    page, folder, cluster = tmp_path / "page.json", tmp_path / "m", tmp_path / "d"
+    old = [measured("b", 1.0) | {"cluster": "old"}, measured("c", 1.0) | {"cluster": "old"}]
+    page.write_text(json.dumps({"models": old}))
+    for place, name, content in (
+        (folder, "b", {**measured("b", 2.0), "known_by": {"machine": {}, "code": "x"}}),
+        (cluster, "c", "new"),
+    ):
+        place.mkdir()
+        (place / f"{name}.json").write_text(json.dumps(content))
+    found = prepared_page.collected(folder, ["a", "b", "c"], cluster, page)
+    assert found["models"] == [
+        measured("b", 2.0) | {"cluster": "old"},
+        measured("c", 1.0) | {"cluster": "new"},
+    ]
 
 
 def test_the_page_is_made_of_its_json() -> None:
