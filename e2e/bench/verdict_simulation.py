@@ -382,8 +382,6 @@ SINGLE_ALPHA: Final = 0.001
 SINGLE_WEIGHT: Final = 0.1
 SINGLE_BASE: Final = 0.001
 """Stable's error rate, and none slow beyond it."""
-SINGLE_BEFORE: Final = 600
-"""Stable's requests before the canary's first: which bounds to compare is learned from stable."""
 _SHARES: Final = {
     # Of the budget: half, and a half by the number of the others in force.
     Test.ERRORS: 2.0,

@@ -14,7 +14,6 @@ from typing import Any, Final
 
 NO_FILES: Final = ":4"
 FILES: Final = ":0"
-HIDDEN: Final = "__complete"
 _NAMED: Final = ("name", "revision")
 _PATHS: Final = ("filename", "path", "inputs", "platform", "kubeconfig")
 """Parameters that are files."""

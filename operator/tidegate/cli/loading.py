@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-MAX_RATE_PER_S: Final = 1000.0
 MAX_SECONDS: Final = 600.0
 IN_FLIGHT: Final = 128
 

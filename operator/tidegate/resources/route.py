@@ -238,11 +238,6 @@ def shares_of(route: Object) -> dict[str, float]:
     return {name: weight / total for name, weight in found.items()}
 
 
-def weight_of(route: Object, service: str) -> float:
-    """Share of the requests, 0 to 1, that a Service gets by the main rule."""
-    return shares_of(route).get(service, 0.0)
-
-
 @dataclass(frozen=True)
 class RouteState:
     """What the gateways say of a route.

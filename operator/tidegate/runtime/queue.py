@@ -126,13 +126,6 @@ class Schedule(Generic[Key]):
             if when is not None:
                 self._put(key, when)
 
-    def forget(self, key: Key) -> None:
-        """The object is gone: nothing of it needs to be remembered."""
-        self._failures.pop(key, None)
-        self._not_before.pop(key, None)
-        self._again.pop(key, None)
-        self._due.pop(key, None)
-
     def failures(self, key: Key) -> int:
         """Failures in a row of a key."""
         return self._failures.get(key, 0)

@@ -1,12 +1,9 @@
 """How good the answers are: golden requests, accuracy and shift by revision. Pure."""
 
-from typing import Any, Final
+from typing import Any
 
 from tidegate.view import facts
 from tidegate.view.facts import Document
-
-GATES: Final = ("Accurate", "Steady")
-"""Conditions that the quality component sets, each a gate for who names it in rollout.gates."""
 
 
 def quality(deployment: Document) -> dict[str, Any]:

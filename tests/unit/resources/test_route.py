@@ -83,8 +83,9 @@ def test_the_main_rule_gives_each_its_share_and_nobody_a_weight_of_zero(
     assert all(weights.values())
     assert weights.get("c", 0) == round(split.weight * r.TOTAL_WEIGHT)
     # Read back as decided, to the finest percentage that a spec can name.
-    assert r.weight_of(found, "c") == pytest.approx(split.weight, abs=1e-9)
-    assert r.weight_of(found, "s") == pytest.approx(1 - split.weight, abs=1e-9)
+    read = r.shares_of(found)
+    assert read.get("c", 0.0) == pytest.approx(split.weight, abs=1e-9)
+    assert read.get("s", 0.0) == pytest.approx(1 - split.weight, abs=1e-9)
 
 
 @given(split=splits, kind=kinds, pin=st.booleans())

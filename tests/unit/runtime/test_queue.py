@@ -107,16 +107,6 @@ def test_ordinary_events_do_not_end_a_back_off_but_the_owners_change_does() -> N
     assert s.next_due() == 1.0
 
 
-def test_a_forgotten_key_leaves_nothing() -> None:
-    s = schedule()
-    s.add("k", 0.0)
-    s.pop(0.0)
-    s.failed("k", 0.0)
-    s.forget("k")
-    assert s.pop(99.0) is None
-    assert s.failures("k") == 0
-
-
 class Histories(RuleBasedStateMachine):
     """Whatever happens: one worker a key, nothing added is lost, nothing comes before its time."""
 
