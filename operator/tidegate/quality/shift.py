@@ -14,7 +14,7 @@ narrower at its ends, and needs no plan of the looks.
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, log
+from math import inf, log, nextafter
 from typing import Final
 
 from tidegate.analysis import bound
@@ -57,6 +57,9 @@ class Bins:
 def bins_of(values: Sequence[float | str]) -> Bins:
     """Bins for values like these: numbers by their deciles, labels by how often they come.
 
+    A value that many have (a flag, a default, a count) is a bin of its own: else what lies above
+    it could not be told from it.
+
     Args:
         values: all numbers, or all texts; at least one.
     """
@@ -65,9 +68,9 @@ def bins_of(values: Sequence[float | str]) -> Bins:
         often = sorted(set(texts), key=lambda t: (-texts.count(t), t))
         return Bins(labels=tuple(sorted(often[:MOST_LABELS])))
     numbers = sorted(v for v in values if not isinstance(v, str))
-    edges = {numbers[len(numbers) * i // BINS] for i in range(1, BINS)}
-    # An edge at the least value would leave nothing below it.
-    return Bins(edges=tuple(sorted(e for e in edges if e > numbers[0]) or numbers[:1]))
+    deciles = {numbers[len(numbers) * i // BINS] for i in range(1, BINS)}
+    often_had = {d for d in deciles if BINS * numbers.count(d) > len(numbers)}
+    return Bins(edges=tuple(sorted(deciles | {nextafter(d, inf) for d in often_had})))
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class Shift:
         largest: the shift as counted, 0 to 1.
         low: the shift is above this, at all looks, but for a chance of alpha together with
         high: the same, below.
-        where: what differs most: ``below 0.8``, or a label.
+        where: what differs most: ``below 0.8``, ``up to 0`` (a value that many have), or a label.
         reference: its share there in the reference, as counted.
         current: the same now.
         psi: the index as counted, half a sample added to each bin.
@@ -119,8 +122,8 @@ def shift(
         slices = each
     else:
         places = [
-            (f"below {edge:.4g}", sum(before[: i + 1]), sum(after[: i + 1]))
-            for i, edge in enumerate(bins.edges)
+            (_place(bins.edges, i), sum(before[: i + 1]), sum(after[: i + 1]))
+            for i in range(len(bins.edges))
         ]
         # Half for the edges, half for the bins.
         each = alpha / (4.0 * len(places))
@@ -141,6 +144,13 @@ def shift(
         psi_low=sum(_least_psi(x, n, y, m, slices) for x, y in pairs),
         samples=min(n, m),
     )
+
+
+def _place(edges: Sequence[float], index: int) -> str:
+    edge = edges[index]
+    if index and edge == nextafter(edges[index - 1], inf):
+        return f"up to {edges[index - 1]:.4g}"
+    return f"below {edge:.4g}"
 
 
 def _difference(b: int, n: int, a: int, m: int, alpha: float) -> tuple[float, float, float]:

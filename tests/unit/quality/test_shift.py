@@ -120,9 +120,33 @@ class TestBins:
         assert [bins.name(v) for v in (-5.0, 9.9, 10.0, 95.0, 1e9)] == ["0", "0", "1", "9", "9"]
 
     def test_few_values_make_few_bins(self) -> None:
-        assert bins_of([0.0] * 30 + [1.0] * 70).edges == (1.0,)
         constant = bins_of([3.0] * 100)
-        assert {constant.name(v) for v in (2.9, 3.0, 3.1)} == {"0", "1"}
+        assert [constant.name(v) for v in (2.9, 3.0, 3.1)] == ["0", "1", "2"]
+        flag = bins_of([0.0] * 30 + [1.0] * 70)
+        assert [flag.name(v) for v in (-1.0, 0.0, 0.5, 1.0, 2.0)] == ["0", "1", "2", "3", "4"]
+
+    @pytest.mark.parametrize(
+        ("first", "before", "after", "where"),
+        [
+            # A flag that was nearly never set.
+            ([0.0] * 190 + [1.0] * 10, {0.0: 950, 1.0: 50}, {0.0: 500, 1.0: 500}, "up to 0"),
+            ([0.0] * 10 + [1.0] * 190, {0.0: 50, 1.0: 950}, {0.0: 500, 1.0: 500}, "below 1"),
+            # A default that is no longer sent.
+            ([3.0] * 200, {3.0: 1000}, {9.0: 1000}, "up to 3"),
+            ([3.0] * 200, {3.0: 1000}, {2.0: 1000}, "below 3"),
+        ],
+    )
+    def test_what_leaves_a_common_value_is_seen_on_either_side(
+        self, first: list[float], before: dict[float, int], after: dict[float, int], where: str
+    ) -> None:
+        bins = bins_of(first)
+        old, new = (Counter[str](), Counter[str]())
+        for counts, values in ((old, before), (new, after)):
+            for value, count in values.items():
+                counts[bins.name(value)] += count
+        found = shift(bins, old, new, ALPHA)
+        assert found.where == where
+        assert found.low > 0.3
 
     def test_rare_labels_are_one(self) -> None:
         values = [f"l{i:02}" for i in range(40) for _ in range(100 - i)]
