@@ -84,14 +84,14 @@ class Scene:
         """All that a decision about traffic depends on."""
         golden, golden_message = self._golden(record)
         target = self.target.hash
-        live = record.phase in LIVE
+        canary = record.canary if record.phase in LIVE else target
         return Situation(
             spec=self.spec,
             record=record,
             target=target,
             target_for=self._target_for,
             stable=self._side(record.stable),
-            canary=self._side(record.canary if live else target),
+            canary=self._side(canary),
             failed=None if self.forgiven else self._failures(record).get(target),
             wanted=self.wanted,
             wanted_canary=self.sized_canary(record),
@@ -100,7 +100,7 @@ class Scene:
             golden_message=golden_message,
             measured=self.measured(record),
             gateway=self._gateway(),
-            waiting_gates=self._waiting_gates(),
+            waiting_gates=self._waiting_gates(canary),
             request=self.request,
             undo_to=self._undo_to(record),
             now=self.now,
@@ -193,14 +193,14 @@ class Scene:
         refused = not state.accepted and state.reason != PENDING
         return Gateway(state.accepted, message, refused, state.can_mirror)
 
-    def _waiting_gates(self) -> tuple[str, ...]:
-        """Gates whose condition is not True: unknown is not success."""
+    def _waiting_gates(self, canary: str) -> tuple[str, ...]:
+        """Gates that are not open for this revision, each with why.
+
+        Unknown is not success: a True of another revision, or of none by name, opens nothing.
+        """
         found = conditions_of(self.observed.deployment)
-        return tuple(
-            gate
-            for gate in self.spec.rollout.gates
-            if (found.get(gate) or {}).get("status") != "True"
-        )
+        why = {gate: _shut(found.get(gate) or {}, canary) for gate in self.spec.rollout.gates}
+        return tuple(f"{gate} {text}" for gate, text in why.items() if text)
 
     def _undo_to(self, record: Record) -> str:
         """The revision that `undo` would lead to."""
@@ -444,6 +444,18 @@ def moment(text: str) -> datetime:
 
 def _epoch_s(text: str | None) -> float | None:
     return moment(text).timestamp() if text else None
+
+
+def _shut(condition: Mapping[str, Any], canary: str) -> str:
+    """Why a gate is not open for a revision; empty: it is."""
+    if condition.get("status") != "True":
+        return "not True"
+    told = condition.get("revision")
+    if told == canary:
+        return ""
+    if not told:
+        return f"True but names no revision, which has to be {canary}"
+    return f"True of revision {told}, not of {canary}"
 
 
 def takes_copies(revision: Revision) -> bool:

@@ -359,7 +359,7 @@ def invalid(deployment: Object, verdicts: Sequence[Verdict], now: datetime) -> d
     found = conditions(deployment, verdicts, now)
     return before | {
         "observedGeneration": deployment["metadata"].get("generation"),
-        "conditions": [c.model_dump(by_alias=True) for c in found],
+        "conditions": [c.model_dump(by_alias=True, exclude_none=True) for c in found],
     }
 
 

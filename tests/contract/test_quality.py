@@ -244,6 +244,11 @@ async def test_labels_of_a_service_account_answer_the_gate(
             ((c["status"], c["reason"]) for c in found if c["type"] == "Accurate"), ("", "")
         )
 
+    async def revision() -> str:
+        """That the condition names; the gate is open for no other."""
+        found = (await live())["status"]["conditions"]
+        return next(str(c["revision"]) for c in found if c["type"] == "Accurate")
+
     async def answered(*expected: str) -> None:
         async def as_expected() -> bool:
             return await answer() == expected
@@ -265,6 +270,7 @@ async def test_labels_of_a_service_account_answer_the_gate(
         assert await answer() == ("Unknown", "TooFewLabels")
         assert await post("labels", labels, pipeline) == 200
         await answered("True", "Shown")
+        assert await revision() == "bbb"
         # The operator's next write leaves it, and the component leaves what is the operator's.
         await operators_status(kube, namespace, "aaa", "bbb")
         status = (await live())["status"]
@@ -274,6 +280,7 @@ async def test_labels_of_a_service_account_answer_the_gate(
         # Another canary has shown nothing.
         await operators_status(kube, namespace, "bbb", "ccc")
         await answered("Unknown", "TooFewLabels")
+        assert await revision() == "ccc"
         await kube.merge(
             MODEL_DEPLOYMENT,
             namespace,

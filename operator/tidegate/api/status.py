@@ -18,6 +18,11 @@ class Condition(Block):
     message: str = Field("", max_length=2048, description="Why, and how to mend it.")
     last_transition_time: str = Field(description="RFC 3339, UTC.")
     observed_generation: int = Field(description="The spec that it speaks of.")
+    revision: str | None = Field(
+        None,
+        max_length=63,
+        description="Hash of the revision that it speaks of: a gate's must say.",
+    )
 
 
 class ColdStartStatus(Block):

@@ -51,23 +51,20 @@ def verify(scene: Scene, record: Record, views: Mapping[str, RevisionView]) -> t
     asked = scene.spec.golden_requests
     if asked is None:
         return ()
-    found: dict[tuple[str, str], list[str]] = {}
+    found: dict[str, list[str]] = {}
     for revision in (scene.known[h] for h in views):
-        config_map = scene.golden_requests(revision)
-        if config_map:
-            called = revision.shape["model"].get("name")
-            model = called or scene.observed.deployment["metadata"]["name"]
-            pods = found.setdefault((config_map, model), [])
+        if config_map := scene.golden_requests(revision):
+            pods = found.setdefault(config_map, [])
             pods += [p["metadata"]["uid"] for p in scene.pods(revision) if is_ready(p)]
     return tuple(
         Verify(
             config_map=config_map,
-            model=model,
+            model=scene.spec.model.name or scene.observed.deployment["metadata"]["name"],
             pods=tuple(pods),
             every_s=None if asked.every is None else duration_s(asked.every),
             load=_short_load(scene, record),
         )
-        for (config_map, model), pods in found.items()
+        for config_map, pods in found.items()
     )
 
 

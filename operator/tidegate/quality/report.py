@@ -54,12 +54,14 @@ class Verdict:
         status: True, False or Unknown.
         reason: one CamelCase word.
         message: the numbers.
+        revision: of which it speaks; empty: of none.
     """
 
     type: str
     status: str
     reason: str
     message: str = ""
+    revision: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ class _Reporting:
             stable: self._from_its_first_days(stable),
         }
         if self.policy.max_shift is not None:
-            found.append(self._steady(shifts[canary or stable], canary))
+            found.append(self._steady(shifts[canary or stable], stable, canary))
         lines = []
         for hash_ in dict.fromkeys(h for h in (stable, canary) if h):
             known = self._accuracy(hash_)
@@ -163,16 +165,16 @@ class _Reporting:
             asked.append(f"at most {drop} less than stable ({stable_text})")
         text += f"; asked {' and '.join(asked)}" if asked else ""
         if answer is Answer.BAD:
-            return Verdict(ACCURATE, "False", "TooManyWrong", text)
+            return Verdict(ACCURATE, "False", "TooManyWrong", text, subject)
         if not canary:
-            return Verdict(ACCURATE, "Unknown", "NothingOnTrial", text)
+            return Verdict(ACCURATE, "Unknown", "NothingOnTrial", text, subject)
         if answer is Answer.GOOD:
-            return Verdict(ACCURATE, "True", "Shown", text)
+            return Verdict(ACCURATE, "True", "Shown", text, subject)
         more = accuracy.labels_needed(
             known, other, self._error / 2.0, least=least, most_drop=most_drop
         )
         text += f"; about {_rounded(more):,} more labels would show it" if more else ""
-        return Verdict(ACCURATE, "Unknown", "TooFewLabels", text)
+        return Verdict(ACCURATE, "Unknown", "TooFewLabels", text, subject)
 
     # Samples.
 
@@ -208,24 +210,25 @@ class _Reporting:
                     found.append((name, shift(bins, before, days[day], alpha)))
         return found
 
-    def _steady(self, found: list[tuple[str, Shift]], canary: str) -> Verdict:
+    def _steady(self, found: list[tuple[str, Shift]], stable: str, canary: str) -> Verdict:
         assert self.policy.max_shift is not None
+        subject = canary or stable
         most = units.fraction(self.policy.max_shift)
         worst = _worst(found)
         if worst is None:
             reason = "TooFewSamples" if canary else "NothingOnTrial"
-            return Verdict(STEADY, "Unknown", reason, "no samples to compare yet")
+            return Verdict(STEADY, "Unknown", reason, "no samples to compare yet", subject)
         text = f"{_shift_text(*worst)}; allowed {self.policy.max_shift}"
         if worst[1].low > most:
-            return Verdict(STEADY, "False", "Shifted", text)
+            return Verdict(STEADY, "False", "Shifted", text, subject)
         if not canary:
-            return Verdict(STEADY, "Unknown", "NothingOnTrial", text)
+            return Verdict(STEADY, "Unknown", "NothingOnTrial", text, subject)
         # Fields whose bins are still being set were not looked at, so they are not in the way.
         if all(s.high <= most for _, s in found):
-            return Verdict(STEADY, "True", "Shown", text)
+            return Verdict(STEADY, "True", "Shown", text, subject)
         least_known = max(found, key=lambda f: f[1].high)
         text += f"; {least_known[0]} may have moved by up to {_percent(least_known[1].high)} still"
-        return Verdict(STEADY, "Unknown", "TooFewSamples", text)
+        return Verdict(STEADY, "Unknown", "TooFewSamples", text, subject)
 
 
 def _part(index: int) -> float:

@@ -123,7 +123,7 @@ class Situation:
         golden_message: which answer was wrong; why nothing could be sent.
         measured: of this rollout; None: not yet.
         gateway: None: there is none.
-        waiting_gates: names in ``rollout.gates`` whose condition is not True.
+        waiting_gates: those of ``rollout.gates`` that are not open for the canary, each with why.
         request: a verb that was not handled yet.
         undo_to: hash of the revision that `undo` would lead to; empty: none.
         now: UTC.

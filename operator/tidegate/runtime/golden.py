@@ -342,25 +342,25 @@ class GoldenRunner:
         self._now = now
         self._clock = clock
         self._slots = asyncio.Semaphore(PODS_AT_ONCE)
-        self._kept: dict[Key, dict[tuple[str, str], _Kept]] = {}
-        """By ModelDeployment, then by ConfigMap and model."""
+        self._kept: dict[Key, dict[str, _Kept]] = {}
+        """By ModelDeployment, then by ConfigMap."""
 
     def want(self, key: Key, verify: Iterable[Verify], pods: Iterable[Object]) -> None:
         """Send these golden requests from now on, and forget what came of all others.
 
         Args:
             key: the ModelDeployment.
-            verify: as its last plan says; of one ConfigMap and model, one.
+            verify: as its last plan says; one for each ConfigMap.
             pods: its pods as they are now; those that `verify` does not name are left out.
         """
-        wanted = {(one.config_map, one.model): one for one in verify}
+        wanted = {one.config_map: one for one in verify}
         there, documents = self._kept.setdefault(key, {}), tuple(pods)
         for gone in set(there) - set(wanted):
             _end(there.pop(gone))
-        for what, one in wanted.items():
-            if what not in there:
-                there[what] = self._begun(key)
-            there[what].verification.want(one, documents)
+        for name, one in wanted.items():
+            if name not in there:
+                there[name] = self._begun(key)
+            there[name].verification.want(one, documents)
         if not there:
             del self._kept[key]
 
@@ -387,7 +387,7 @@ class GoldenRunner:
     def problems(self, key: Key) -> Mapping[str, str]:
         """Why golden requests cannot be sent, by ConfigMap; none where nothing is in the way."""
         kept = self._kept.get(key, {}).items()
-        return {name: why for (name, _), one in kept if (why := one.verification.problem)}
+        return {name: why for name, one in kept if (why := one.verification.problem)}
 
     async def close(self) -> None:
         """Stop all, and close open connections."""

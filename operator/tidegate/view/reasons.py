@@ -25,8 +25,8 @@ MENDS: Final = {
     "WeightNotObserved": "look at the gateway: it does not send the share that is asked for "
     "(kubectl get httproute {name} -o yaml, status.parents)",
     "Unsupported": "streams are not judged: judge it by other means, tidegate promote {name}",
-    "WaitingForGates": "whoever sets the conditions {gates} has the say: True, and the canary's hash "
-    "as the condition's revision",
+    "WaitingForGates": "whoever sets the conditions {gates} has the say: True, with the canary's "
+    "hash as the condition's revision",
     "WaitingForRoute": "look at the gateway: it has not taken the route up "
     "(kubectl get httproute {name} -o yaml, status.parents)",
 }

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from tests.unit.rollout.test_regressions import live
 from tests.unit.rollout.world import World
 from tidegate.api.names import GOLDEN_ANNOTATION
 from tidegate.record import Phase
@@ -109,14 +108,3 @@ def test_without_any_nobody_is_asked_and_what_was_named_is_kept() -> None:
         k for k in world.of_kind("ControllerRevision") if k["metadata"]["name"].endswith(stable)
     )
     assert keeper["metadata"]["annotations"][GOLDEN_ANNOTATION] == "golden-1"
-
-
-def test_each_is_asked_under_the_name_that_it_serves() -> None:
-    world = live()
-    world.edit(goldenRequests=named("golden"))
-    world.settle()
-    world.edit(model={"name": "detector-b"})
-    on_trial(world)
-    revision_of = {p.uid: p.revision for p in world.pods}
-    models = {v.model: {revision_of[uid] for uid in v.pods} for v in world.last.verify}
-    assert models == {"detector": {world.record.stable}, "detector-b": {world.record.canary}}

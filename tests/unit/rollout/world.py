@@ -582,10 +582,17 @@ class World:
                     return None
                 return lambda: self._take_out(pod)
             case WriteStatus(status=status):
+                status = self._beside_others(status)
                 if status == self.status:
                     return None
                 return lambda: self._write_status(status)
         raise AssertionError(action)
+
+    def _beside_others(self, status: dict[str, Any]) -> dict[str, Any]:
+        """The status as the API server merges it: conditions that others set stay."""
+        gates = self.spec["rollout"].get("gates", ())
+        others = [c for c in self.status.get("conditions", ()) if c["type"] in gates]
+        return {**status, "conditions": [*status["conditions"], *others]} if others else status
 
     def _replace(
         self, ref: Ref, annotations: dict[str, str] | None = None, replicas: int | None = None

@@ -144,7 +144,7 @@ class Rollout(Block):
     ] = Field(
         (),
         max_length=8,
-        description="Conditions that outside parties set; unknown is not success.",
+        description="Conditions that outside parties set, of a revision; unknown is not success.",
         json_schema_extra=LIST_SET,
     )
     paused: bool = Field(False, description="Hold the rollout where it is.")
