@@ -260,6 +260,8 @@ def test_sha256_of_the_tree_or_of_the_archive(pod: Pod, web: WebServer) -> None:
         ("/m.xyz", b"something", "UnknownBackend"),
         ("/m.tar.gz", tar_gz({}), "ArtifactEmpty"),
     ],
+    # By themselves they would hold the time that is in an archive.
+    ids=["cut off", "a page", "no file", "a page for ONNX", "no zip", "unknown", "no files"],
 )
 def test_bad_artefacts(pod: Pod, web: WebServer, path: str, body: bytes, reason: str) -> None:
     web.files[path] = body
