@@ -265,6 +265,10 @@ def explain(
 @app.command(rich_help_panel=LOOK)
 def history(
     name: Name,
+    events: Annotated[
+        bool,
+        typer.Option("--events", help="Steps, scalings, requests, too: while events are kept."),
+    ] = False,
     output: Form = None,
     namespace: Namespace = None,
     context: Context = None,
@@ -273,21 +277,30 @@ def history(
     """List past revisions and what became of them."""
     from tidegate import view
     from tidegate.cli import render
+    from tidegate.cli.client import events_path
     from tidegate.view import facts
 
     with connected(namespace, context, kubeconfig) as (client, space):
         document = client.get(space, plain_name(name))
+        now, meta = utc_now(), document["metadata"]
         past = list(facts.status(document).get("history") or ())
         if output is Output.NAME:
             for entry in past:
                 typer.echo(entry["revision"])
+        elif events:
+            about = {"involvedObject.uid": meta["uid"]}
+            said = client.list(events_path(space), fields=about)
+            told = view.timeline(view.document(document, now=now, events=said))
+            if output is None:
+                show(render.timeline(told, now))
+            else:
+                dump(told, output)
         elif output is not None:
             dump(past, output)
         elif past:
-            now = utc_now()
             show(render.history(view.document(document, now=now)["history"], now))
         else:
-            typer.echo(f"{document['metadata']['name']} has no history yet", err=True)
+            typer.echo(f"{meta['name']} has no history yet", err=True)
 
 
 @app.command(rich_help_panel=LOOK)

@@ -319,6 +319,16 @@ def history(past: Sequence[Mapping[str, Any]], now: datetime) -> RenderableType:
     return table(["REVISION", "OUTCOME", "WHEN", "WHY"], rows)
 
 
+def timeline(told: Sequence[Mapping[str, Any]], now: datetime) -> RenderableType:
+    """The table of ``history --events``, from `tidegate.view.timeline`."""
+    rows: list[list[str | Text]] = []
+    for one in told:
+        ago = facts.since(one["time"], now)
+        tone = "" if one["tone"] == "faint" else STYLES[one["tone"]]
+        rows.append([f"{ago} ago" if ago else "-", Text(one["what"], tone), one["why"]])
+    return table(["WHEN", "WHAT", "WHY"], rows)
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table:
     """A table without lines; only the column WHY may be broken."""
     found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")

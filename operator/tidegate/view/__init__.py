@@ -5,6 +5,7 @@ API server's own documents of any age of the operator, in which every field may 
 """
 
 from tidegate.view.reasons import Explanation, explanation, subject
+from tidegate.view.timeline import timeline
 from tidegate.view.whole import VERSION, document, summary
 
-__all__ = ["VERSION", "Explanation", "document", "explanation", "subject", "summary"]
+__all__ = ["VERSION", "Explanation", "document", "explanation", "subject", "summary", "timeline"]

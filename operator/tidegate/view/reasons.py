@@ -31,6 +31,14 @@ MENDS: Final = {
     "(kubectl get httproute {name} -o yaml, status.parents)",
 }
 """What to do about a hold."""
+OUTCOMES: Final = {
+    "Promoted": ("was promoted", Tone.GOOD),
+    "Live": ("went live", Tone.GOOD),
+    "RolledBack": ("was rolled back", Tone.BAD),
+    "Superseded": ("was superseded", Tone.FAINT),
+    "Replaced": ("was replaced", Tone.FAINT),
+}
+"""What became of a revision, by `status.history`."""
 NOBODY_LOOKS: Final = "does an operator lead, and watch this namespace? tidegate doctor"
 """What to do where nothing has been looked at."""
 
@@ -190,14 +198,7 @@ def _past(document: Document, hash_: str, now: datetime) -> Explanation:
     serves = hash_ == facts.revision(document, "stable").get("hash")
     outcome = str((entry or {}).get("outcome") or "")
     ago = facts.since((entry or {}).get("time"), now)
-    known = {
-        "Promoted": ("was promoted", Tone.GOOD),
-        "Live": ("went live", Tone.GOOD),
-        "RolledBack": ("was rolled back", Tone.BAD),
-        "Superseded": ("was superseded", Tone.FAINT),
-        "Replaced": ("was replaced", Tone.FAINT),
-    }
-    verb, tone = known.get(outcome, (f"ended: {outcome}" if outcome else "serves", Tone.GOOD))
+    verb, tone = OUTCOMES.get(outcome, (f"ended: {outcome}" if outcome else "serves", Tone.GOOD))
     head = (hash_, verb, tone, f" {ago} ago" if ago else "")
     phase = facts.rollout(document).get("phase")
     own = serves and phase == "Promoted"

@@ -361,6 +361,28 @@ def test_the_history() -> None:
     assert lines[2].startswith(f"{d.STABLE} *")
 
 
+def test_every_decision_that_events_still_tell_of() -> None:
+    """Between the outcomes of rollouts stand steps and scalings, each with its numbers."""
+    events = [
+        {"type": kind, "reason": reason, "message": text, "lastTimestamp": d.ago(minutes=minutes)}
+        for kind, reason, text, minutes in (
+            ("Normal", "StepTaken", "25 %: 4 of 600 failed (0.67 %), limit 1 %", 4),
+            ("Normal", "Scaled", "2 to 3: 75 requests a second, a pod carries 33", 2),
+            ("Warning", "RequestRefused", "undo by ada: there is no such kept revision", 1),
+        )
+    ]
+    told = view.timeline(view.document(d.ROLLED_BACK, now=d.NOW, events=events))
+    times = [one["time"] for one in told]
+    assert times == sorted(times, reverse=True)
+    assert len(told) == len(d.ROLLED_BACK["status"]["history"]) + 3
+    lines = render.plain(render.timeline(told, d.NOW)).splitlines()
+    assert lines[0].split() == ["WHEN", "WHAT", "WHY"]
+    assert lines[1].startswith("1m ago")
+    (scaled,) = [line for line in lines if "Scaled" in line]
+    assert scaled.endswith("2 to 3: 75 requests a second, a pod carries 33")
+    assert any(f"{d.CANARY} was rolled back" in line for line in lines)
+
+
 def test_gates_ought_to_be_true_and_all_other_conditions_false() -> None:
     document = d.deployment(
         {
