@@ -96,6 +96,8 @@ class Decision:
         reason: for people.
         arrivals_per_s: that were decided by; None: unknown.
         cold_start_s: that spare replicas were sized for; None: not seen yet.
+        growth: factor by which the load lately grew within a cold start, where spare replicas come
+            of it; None: they do not.
         demand: what was measured; None: nothing yet.
     """
 
@@ -108,6 +110,7 @@ class Decision:
     arrivals_per_s: float | None = None
     cold_start_s: float | None = None
     demand: Demand | None = None
+    growth: float | None = None
 
 
 def replicas(
@@ -147,7 +150,7 @@ def replicas(
     # No sooner than those that start can help: until then they would be asked for again.
     drain_s = max(law.drain_s, fleet.cold_start_s or 0.0)
     if blind:
-        return _without_metrics(bounds, kept, demand, drain_s, blind)
+        return _without_metrics(bounds, fleet, kept, demand, drain_s, blind)
     arrivals = demand.arrivals_per_s
     if expected_per_s is not None and math.isfinite(expected_per_s):
         arrivals = max(arrivals, expected_per_s)
@@ -161,10 +164,12 @@ def replicas(
     draining = draining_replicas(demand, arrivals, drain_s)
     needed = max(1, load, draining)
     # Spare ones can wait until more is known.
-    spare = 0 if early else _spare(bounds, fleet, demand, needed, arrivals, law)
+    spare, growth = (0, None) if early else _spare(bounds, fleet, demand, needed, arrivals, law)
     wanted = needed + spare
     aim = bounds.clamp(wanted)
     sentence = required(demand, wanted, arrivals, draining)
+    if growth is not None:
+        sentence += f" (the load lately grew {number(growth)} times within {_start_s(fleet):.0f} s)"
     limit = None
     if aim < wanted:
         limit, sentence = Hold.AT_MAXIMUM, f"{sentence}; maxReplicas is {bounds.most}"
@@ -194,6 +199,7 @@ def replicas(
         arrivals,
         fleet.cold_start_s,
         demand,
+        growth,
     )
 
 
@@ -218,12 +224,15 @@ def _blind(demand: Demand, now_s: float, law: Law) -> str:
 
 
 def _without_metrics(
-    bounds: Bounds, kept: int, demand: Demand, drain_s: float, why: str
+    bounds: Bounds, fleet: Fleet, kept: int, demand: Demand, drain_s: float, why: str
 ) -> Decision:
     """Up on requests that wait, if some pods still tell of them; never down."""
     draining = draining_replicas(demand, demand.arrivals_per_s, drain_s)
     desired = bounds.clamp(max(kept, draining))
-    if desired > kept:
+    if desired > kept and fleet.waiting_for_gpu > 0:
+        text = f"{_count(kept)} kept: {fleet.waiting_for_gpu} of them found no GPU; {why}"
+        desired = kept
+    elif desired > kept:
         text = f"{_count(desired)}: {number(demand.pending)} requests wait, though {why}"
     else:
         text = f"{_count(kept)} kept: {why}"
@@ -257,24 +266,28 @@ def grown(demand: Demand, seconds: float) -> float:
 
 def _spare(
     bounds: Bounds, fleet: Fleet, demand: Demand, needed: int, arrivals: float, law: Law
-) -> int:
-    """Replicas beyond what the load needs now."""
+) -> tuple[int, float | None]:
+    """Replicas beyond what the load needs now; and the growth of the load, if they come of it."""
     if bounds.spare is not None:
-        return bounds.spare
+        return bounds.spare, None
     capacity = demand.capacity_per_pod
     if capacity is None:
-        return 0
+        return 0, None
     spare = 0
     if needed < law.spare_below:
         # Rounding up has left some spare already; only what that lacks is added.
         used = arrivals * law.headroom / capacity
         spare = max(0, math.ceil(used + law.spare_pods - 1e-9) - needed)
     if fleet.cold_start_s is None:
-        return spare
+        return spare, None
     # What comes while a pod starts must be carried by those that are there.
-    factor = grown(demand, fleet.cold_start_s + law.interval_s)
+    factor = grown(demand, _start_s(fleet) + law.interval_s)
     then = math.ceil(arrivals * law.headroom * factor / capacity - 1e-9)
-    return max(spare, then - needed)
+    return (then - needed, factor) if then - needed > spare else (spare, None)
+
+
+def _start_s(fleet: Fleet) -> float:
+    return fleet.cold_start_s or 0.0
 
 
 def _down(
@@ -303,7 +316,7 @@ def _down(
         return (
             kept,
             Hold.STABILISING,
-            f"{kept} kept: as many were required within the last {law.stabilisation_s:.0f} s",
+            f"{kept} kept: {highest} were required within the last {law.stabilisation_s:.0f} s",
         )
     rest_s = max(fleet.cold_start_s or 0.0, law.interval_s)
     if fleet.raised_at_s is not None and now_s < fleet.raised_at_s + rest_s:
@@ -330,7 +343,8 @@ def _down(
         return (
             kept,
             Hold.STABILISING,
-            f"{kept} kept: with {kept - 1} latency would come too near the target",
+            f"{kept} kept: with {kept - 1} latency would come too near the target; "
+            f"with room to spare one pod holds {number(cautious or 0.0)} req/s",
         )
     if lowest > aim:
         return lowest, Hold.STABILISING, f"down to {lowest} for now"

@@ -148,6 +148,14 @@ def test_never_below_the_least() -> None:
             id="few read: up on what waits",
         ),
         pytest.param(
+            Fleet(4, 3, waiting_for_gpu=1),
+            replace(DEMAND, coverage=0.25, pending=17_500.0, backlog=17_000.0),
+            4,
+            Hold.METRICS_MISSING,
+            "4 replicas kept: 1 of them found no GPU; only 1 of 4",
+            id="few read and no GPU: not asked again",
+        ),
+        pytest.param(
             Fleet(9, 9),
             replace(DEMAND, age_s=16.0),
             9,
@@ -201,7 +209,7 @@ def test_never_below_the_least() -> None:
             replace(DEMAND, required_max=9),
             9,
             Hold.STABILISING,
-            "as many were required within the last 300 s",
+            "9 kept: 9 were required within the last 300 s",
             id="stabilisation",
         ),
         pytest.param(
@@ -232,7 +240,7 @@ def test_never_below_the_least() -> None:
             replace(DEMAND, cautious_per_pod=90.0),
             5,
             Hold.STABILISING,
-            "with 4 latency would come too near the target",
+            "too near the target; with room to spare one pod holds 90 req/s",
             id="too near",
         ),
     ],
@@ -291,6 +299,14 @@ def test_spare_replicas(
     assert decision.needed == 4
     assert decision.desired == 4 + spare
     assert decision.cold_start_s == fleet.cold_start_s
+    if spare == 2:
+        assert decision.growth == 1.5
+        assert decision.reason.endswith(
+            "two more as headroom (the load lately grew 1.5 times within 55 s)"
+        )
+    else:
+        assert decision.growth is None
+        assert "grew" not in decision.reason
 
 
 def test_a_large_fleet_needs_no_automatic_spare() -> None:
@@ -406,7 +422,7 @@ def test_never_down_without_measurements_or_in_a_rollout(
     if decision.desired < kept:
         assert decision.desired >= kept - max(1, kept // 10)
         assert demand.history_s >= LAW.stabilisation_s - 1e-6
-    if decision.desired > kept and not blind:
+    if decision.desired > kept:
         assert fleet.waiting_for_gpu == 0
 
 
