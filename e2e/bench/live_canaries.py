@@ -32,7 +32,8 @@ from tidegate.api.names import REVISION_LABEL
 from tidegate.observed import Object
 from tidegate.resources.sidecar import bucket_le, latency_edges_ms
 from tidegate.runtime.cache import Key
-from tidegate.runtime.measuring import Measurer, PodAt, Sidecars
+from tidegate.runtime.measuring import Measurer, Sidecars
+from tidegate.runtime.pods import PodAt
 from tidegate.runtime.queue import KeyedQueue
 from tidegate.sidecar_page import Reading
 

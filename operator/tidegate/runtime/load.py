@@ -34,7 +34,7 @@ from tidegate.observed import Attained, Object
 from tidegate.resources.monitoring import INTERVAL_S as SCRAPE_INTERVAL_S
 from tidegate.runtime.cache import Key
 from tidegate.runtime.load_source import LoadPages, LoadPod, LoadSource, in_flight, load_pods
-from tidegate.runtime.measuring import READS_AT_ONCE, ReadError
+from tidegate.runtime.pods import READS_AT_ONCE, Answers, ReadError
 from tidegate.runtime.queue import KeyedQueue
 from tidegate.sidecar_page import Reading
 
@@ -128,8 +128,7 @@ class _Live:
         began_at: when it was first asked for.
         attained: what the window came to at the last look.
         in_flight: by UID, of pods that were read at the last look.
-        answered_at: by UID, when a pod itself was last read; or when it was first tried.
-        problems: by UID, why a pod was not read at the last look.
+        answers: of the pods themselves.
         silent: pods that serve have not been read for long.
         told: what the reconciler was last woken for.
         figures: that it last saw.
@@ -146,8 +145,7 @@ class _Live:
     task: asyncio.Task[None] | None = None
     attained: Attained | None = None
     in_flight: dict[str, int] = field(default_factory=dict)
-    answered_at: dict[str, float] = field(default_factory=dict)
-    problems: dict[str, str] = field(default_factory=dict)
+    answers: Answers = field(default_factory=Answers)
     silent: bool = False
     told: _Signal | None = None
     figures: tuple[float | None, ...] = ()
@@ -290,16 +288,7 @@ class LoadReader:
         pods = live.pods
         answers = await asyncio.gather(*(self._read(live, pod) for pod in pods))
         direct = [look for look in answers if look is not None]
-        now = self._clock()
-        for pod, answer in zip(pods, answers, strict=True):
-            if answer is not None:
-                live.answered_at[pod.at.uid] = now
-            else:
-                live.answered_at.setdefault(pod.at.uid, now)
-        uids = {pod.at.uid for pod in pods}
-        for by_uid in (live.answered_at, live.problems):
-            for gone in by_uid.keys() - uids:
-                del by_uid[gone]
+        live.answers.looked((pod.at.uid for pod in pods), self._clock())
         elsewhere = await self._from_elsewhere(live, pods)
         await self._learn_configs(live, pods, direct)
         if self._live.get(key) is live:
@@ -311,19 +300,15 @@ class LoadReader:
             try:
                 look = await self._source.look(pod, model, self._now_s)
             except ReadError as error:
-                live.problems[pod.at.uid] = str(error)
+                live.answers.problems[pod.at.uid] = str(error)
                 return None
-        live.problems.pop(pod.at.uid, None)
+        live.answers.problems.pop(pod.at.uid, None)
         return look
 
     async def _from_elsewhere(self, live: _Live, pods: Sequence[LoadPod]) -> list[Look]:
         """Looks at pods that have not answered for long, by the other source."""
         now = self._clock()
-        silent = [
-            pod
-            for pod in pods
-            if pod.at.uid in live.problems and now - live.answered_at[pod.at.uid] >= UNREAD_S
-        ]
+        silent = [p for p in pods if live.answers.silent_s(p.at.uid, now) >= UNREAD_S]
         self._tell_silence(live, [pod for pod in silent if pod.at.uid in live.ready])
         if not silent or self._other is None:
             return []
@@ -424,7 +409,7 @@ class LoadReader:
         log.warning(
             "load of pods cannot be read",
             modeldeployment=str(live.key),
-            problems={p.at.name: live.problems.get(p.at.uid, "") for p in silent[:3]},
+            problems={p.at.name: live.answers.problems.get(p.at.uid, "") for p in silent[:3]},
             pods=len(silent),
         )
 

@@ -20,9 +20,8 @@ from tidegate.resources.sidecar import (
     TRITON_METRICS_PORT,
     TrafficClass,
 )
-from tidegate.runtime.measuring import PodAt, ReadError, pods_at
 from tidegate.runtime.pages import PageError, Pages
-from tidegate.sidecar_page import Reading, read_page
+from tidegate.runtime.pods import PodAt, ReadError, pods_at, read_sidecar
 
 TIMEOUT_S: Final = 1.0
 """Of each page."""
@@ -108,7 +107,7 @@ class LoadPages:
         """See `LoadSource.look`."""
         if not pod.sidecar:
             return await self._look_at_triton(pod, model, at_s)
-        reading = await self._reading(pod, at_s)
+        reading = await read_sidecar(self._pages, pod.at, at_s)
         triton = None
         if model:
             # While the model loads there is no such page, and the sidecar's is what there is.
@@ -129,20 +128,6 @@ class LoadPages:
     async def close(self) -> None:
         """See `LoadSource.close`."""
         self._pages.close()
-
-    async def _reading(self, pod: LoadPod, at_s: Callable[[], float]) -> Reading:
-        at = pod.at
-        try:
-            page = await self._pages.get(at.address)
-            return read_page(
-                page.decode("utf-8", "replace"),
-                pod=at.uid,
-                revision=at.revision,
-                at_s=at_s(),
-                name=at.name,
-            )
-        except (PageError, ValueError) as error:
-            raise ReadError(str(error)) from error
 
     async def _look_at_triton(self, pod: LoadPod, model: str, at_s: Callable[[], float]) -> Look:
         if not model:

@@ -9,31 +9,28 @@ A pod that cannot be read directly for a while is looked up in Prometheus, where
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 import structlog
 
 from tidegate.actions import Measure
-from tidegate.api.names import REVISION_LABEL
-from tidegate.judging import UNREAD_S, Asked, Trial, epoch_of
+from tidegate.judging import UNREAD_S, Asked, Trial
 from tidegate.observed import Measured, Object
-from tidegate.resources.pod import ENVOY
-from tidegate.resources.sidecar import INTERNAL_PORT, SIDECAR_METRICS_PATH
+from tidegate.resources.sidecar import SIDECAR_METRICS_PATH
 from tidegate.runtime.cache import Key
 from tidegate.runtime.fleet import View
-from tidegate.runtime.pages import PageError, Pages
+from tidegate.runtime.pages import Pages
+from tidegate.runtime.pods import READS_AT_ONCE, Answers, PodAt, ReadError, pods_at, read_sidecar
 from tidegate.runtime.queue import KeyedQueue
 from tidegate.runtime.telemetry import Metrics
 from tidegate.runtime.tracing import Look
-from tidegate.sidecar_page import Reading, read_page
+from tidegate.sidecar_page import Reading
 
 log: Final = structlog.get_logger(__name__)
 
 READ_TIMEOUT_S: Final = 1.0
-READS_AT_ONCE: Final = 128
-"""Over all ModelDeployments."""
 # Only what is evidence or says that there is none, and was ever used: a fifth of the page.
 PAGE: Final = (
     f"{SIDECAR_METRICS_PATH}?usedonly&filter="
@@ -44,26 +41,6 @@ PAGE: Final = (
 OTHER_SOURCE_EVERY_S: Final = 5.0
 DUMP_EVERY_S: Final = 5.0
 """The evidence is written down when there is news, and so often; status has it more seldom."""
-
-
-class PodAt(NamedTuple):
-    """A pod that can be asked.
-
-    Attributes:
-        uid: its UID.
-        name: its name.
-        revision: hash of its revision.
-        address: ``host:port`` of its internal listener.
-    """
-
-    uid: str
-    name: str
-    revision: str
-    address: str
-
-
-class ReadError(Exception):
-    """A pod's counters could not be read; the text says why."""
 
 
 class Source(Protocol):
@@ -94,48 +71,6 @@ class OtherSource(Protocol):
         """Close open connections."""
 
 
-def pods_at(pods: Iterable[Object], revisions: Iterable[str], started: str = "") -> list[PodAt]:
-    """Pods of these revisions that have an address, whose sidecar began, and that are not over.
-
-    Args:
-        pods: all of a ModelDeployment.
-        revisions: hashes.
-        started: when the rollout began, RFC 3339. Pods that were told to leave before have no part
-            in it: after an `undo` they are of the canary's revision, and what they still answer is
-            no evidence.
-    """
-    wanted, found = set(revisions), []
-    for pod in pods:
-        metadata, status = pod["metadata"], pod.get("status") or {}
-        revision = (metadata.get("labels") or {}).get(REVISION_LABEL)
-        ip = status.get("podIP")
-        if revision not in wanted or not ip or status.get("phase") in ("Succeeded", "Failed"):
-            continue
-        if _fetches_still(status):
-            continue
-        told_to_leave = metadata.get("deletionTimestamp")
-        grace_s = metadata.get("deletionGracePeriodSeconds") or 0
-        if told_to_leave and _before(told_to_leave, grace_s, started):
-            continue
-        host = f"[{ip}]" if ":" in ip else ip
-        found.append(PodAt(metadata["uid"], metadata["name"], revision, f"{host}:{INTERNAL_PORT}"))
-    return found
-
-
-def _fetches_still(status: Mapping[str, Any]) -> bool:
-    """Whether the sidecar was never started: nobody can have asked such a pod anything."""
-    for container in status.get("initContainerStatuses") or ():
-        if container.get("name") == ENVOY:
-            return "waiting" in (container.get("state") or {}) and not container.get("restartCount")
-    return False
-
-
-def _before(deletion: str, grace_s: float, started: str) -> bool:
-    """Whether a pod was told to leave before that: deletionTimestamp is the end of its grace."""
-    at, begun = epoch_of(deletion), epoch_of(started)
-    return at is not None and begun is not None and at - grace_s < begun
-
-
 class Sidecars:
     """The pods themselves: each one's statistics page."""
 
@@ -144,17 +79,7 @@ class Sidecars:
 
     async def read(self, pod: PodAt, at_s: Callable[[], float]) -> Reading:
         """See `Source.read`."""
-        try:
-            page = await self._pages.get(pod.address)
-            return read_page(
-                page.decode("utf-8", "replace"),
-                pod=pod.uid,
-                revision=pod.revision,
-                at_s=at_s(),
-                name=pod.name,
-            )
-        except (PageError, ValueError) as error:
-            raise ReadError(str(error)) from error
+        return await read_sidecar(self._pages, pod, at_s)
 
     async def close(self) -> None:
         """See `Source.close`."""
@@ -170,12 +95,11 @@ class _Live:
         trial: what the looks come to.
         pods: who is read.
         task: the loop.
-        answered_at: by UID, when a pod itself was last read; or when it was first tried.
+        answers: of the pods themselves.
         elsewhere_at: by UID, when the other source last knew it.
         asked_other_at: when the other source was last asked.
         dumped_at: when the evidence was last written down.
         silent: pods of the canary have not been read for long.
-        problems: by UID, why a pod was not read at the last look.
         look: the last one, until a pass has taken it.
     """
 
@@ -183,12 +107,11 @@ class _Live:
     trial: Trial
     pods: list[PodAt]
     task: asyncio.Task[None] | None = None
-    answered_at: dict[str, float] = field(default_factory=dict)
+    answers: Answers = field(default_factory=Answers)
     elsewhere_at: dict[str, float] = field(default_factory=dict)
     asked_other_at: float | None = None
     dumped_at: float = 0.0
     silent: bool = False
-    problems: dict[str, str] = field(default_factory=dict)
     look: Look | None = None
 
 
@@ -318,14 +241,7 @@ class Measurer:
         found = await asyncio.gather(*(self._read(live, pod) for pod in pods))
         live.look = Look(began_s, self._now_s(), len(pods), sum(r is None for r in found))
         readings = [reading for reading in found if reading is not None]
-        now = self._clock()
-        for pod, reading in zip(pods, found, strict=True):
-            if reading is not None:
-                live.answered_at[pod.uid] = now
-            else:
-                live.answered_at.setdefault(pod.uid, now)
-        for uid in live.problems.keys() - {pod.uid for pod in pods}:
-            del live.problems[uid]
+        live.answers.looked((pod.uid for pod in pods), self._clock())
         readings += await self._from_elsewhere(live, pods)
         if self._live.get(key) is live:
             self._take_in(live, pods, readings)
@@ -335,19 +251,17 @@ class Measurer:
             try:
                 reading = await self._source.read(pod, self._now_s)
             except ReadError as error:
-                live.problems[pod.uid] = str(error)
+                live.answers.problems[pod.uid] = str(error)
                 self._metrics.sidecar_reads.labels("failed").inc()
                 return None
         self._metrics.sidecar_reads.labels("read").inc()
-        live.problems.pop(pod.uid, None)
+        live.answers.problems.pop(pod.uid, None)
         return reading
 
     async def _from_elsewhere(self, live: _Live, pods: Sequence[PodAt]) -> list[Reading]:
         """Readings of pods that have not answered for long, from the other source."""
         now = self._clock()
-        silent = [
-            p for p in pods if p.uid in live.problems and now - live.answered_at[p.uid] > UNREAD_S
-        ]
+        silent = [p for p in pods if live.answers.silent_s(p.uid, now) > UNREAD_S]
         if not silent or self._other is None:
             return []
         if live.asked_other_at is not None and now - live.asked_other_at < OTHER_SOURCE_EVERY_S:
@@ -358,8 +272,11 @@ class Measurer:
         except ReadError as error:
             log.warning("not read elsewhere", modeldeployment=str(live.key), problem=str(error))
             return []
-        for reading in readings:
-            live.elsewhere_at[reading.pod] = self._clock()
+        now = self._clock()
+        live.elsewhere_at = {
+            **{p.uid: at for p in pods if (at := live.elsewhere_at.get(p.uid)) is not None},
+            **{reading.pod: now for reading in readings},
+        }
         return readings
 
     def _take_in(self, live: _Live, pods: Sequence[PodAt], readings: list[Reading]) -> None:
@@ -384,14 +301,14 @@ class Measurer:
         log.warning(
             "pods cannot be read",
             modeldeployment=str(live.key),
-            problems={p.name: live.problems.get(p.uid, "") for p in silent[:3]},
+            problems={p.name: live.answers.problems.get(p.uid, "") for p in silent[:3]},
             pods=len(silent),
         )
 
 
 def _is_read(live: _Live, pod: PodAt, now: float) -> bool:
     """Whether a pod's counters are known as of now."""
-    if pod.uid not in live.problems:
+    if pod.uid not in live.answers.problems:
         return True
     seen = live.elsewhere_at.get(pod.uid)
     return seen is not None and now - seen <= 2 * OTHER_SOURCE_EVERY_S

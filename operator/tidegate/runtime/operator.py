@@ -34,8 +34,9 @@ from tidegate.runtime.kube import (
 from tidegate.runtime.leader import Leadership, LeadershipLostError
 from tidegate.runtime.load import LoadReader
 from tidegate.runtime.login import Connection
-from tidegate.runtime.measuring import READS_AT_ONCE, Measurer
+from tidegate.runtime.measuring import Measurer
 from tidegate.runtime.memory import give_back
+from tidegate.runtime.pods import READS_AT_ONCE
 from tidegate.runtime.probes import Probes, tick
 from tidegate.runtime.prometheus import Prometheus
 from tidegate.runtime.queue import KeyedQueue

@@ -19,7 +19,7 @@ import structlog
 
 from tidegate.api.names import DEPLOYMENT_LABEL
 from tidegate.runtime.cache import Key
-from tidegate.runtime.measuring import PodAt, ReadError
+from tidegate.runtime.pods import PodAt, ReadError
 from tidegate.sidecar_page import Reading, read_samples, sample_key
 
 log: Final = structlog.get_logger(__name__)

@@ -17,7 +17,7 @@ from typing import Any, Final
 from tidegate.autoscaling.reading import Look, read_metrics
 from tidegate.runtime.cache import Key
 from tidegate.runtime.load_source import LoadPod
-from tidegate.runtime.measuring import ReadError
+from tidegate.runtime.pods import ReadError
 from tidegate.runtime.prometheus import DEPLOYMENT, OF_A_SAMPLE, STALE_S, Prometheus, Target, quoted
 from tidegate.sidecar_page import read_samples, sample_key
 

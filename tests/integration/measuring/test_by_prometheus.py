@@ -17,7 +17,7 @@ from e2e.cluster.progress import Progress
 from e2e.ports import free_ports
 from tests.unit.measurement.pages import Cluster, page
 from tidegate.runtime.cache import Key
-from tidegate.runtime.measuring import PodAt
+from tidegate.runtime.pods import PodAt
 from tidegate.runtime.prometheus import Prometheus
 from tidegate.sidecar_page import Reading, read_page
 

@@ -19,7 +19,8 @@ from tidegate.analysis.judgement import Objective, Test
 from tidegate.measurement import WARM_UP_REQUESTS, Ledger, bounds_ms
 from tidegate.resources.sidecar import STATS_FLUSH_MS, TrafficClass
 from tidegate.runtime.cache import Key
-from tidegate.runtime.measuring import Measurer, PodAt, ReadError, Sidecars
+from tidegate.runtime.measuring import Measurer, Sidecars
+from tidegate.runtime.pods import PodAt, ReadError
 from tidegate.runtime.queue import KeyedQueue
 from tidegate.sidecar_page import Counts, Reading
 

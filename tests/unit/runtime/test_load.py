@@ -29,7 +29,7 @@ from tidegate.runtime.load import (
     LoadReader,
 )
 from tidegate.runtime.load_source import LoadPod, load_pods
-from tidegate.runtime.measuring import PodAt, ReadError
+from tidegate.runtime.pods import PodAt, ReadError
 from tidegate.runtime.queue import KeyedQueue
 from tidegate.sidecar_page import Reading, read_page
 

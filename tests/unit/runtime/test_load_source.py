@@ -13,7 +13,7 @@ from tidegate.autoscaling.reading import Batch, TritonStats
 from tidegate.resources.sidecar import TrafficClass
 from tidegate.runtime import load_source
 from tidegate.runtime.load_source import PAGE, LoadPages, LoadPod, in_flight
-from tidegate.runtime.measuring import PodAt, ReadError
+from tidegate.runtime.pods import PodAt, ReadError
 
 NOW = 1_700_000_000.0
 STATS = {

@@ -24,13 +24,10 @@ from tidegate.runtime.measuring import (
     DUMP_EVERY_S,
     OTHER_SOURCE_EVERY_S,
     PAGE,
-    READS_AT_ONCE,
     Measurer,
-    PodAt,
-    ReadError,
     Sidecars,
-    pods_at,
 )
+from tidegate.runtime.pods import READS_AT_ONCE, PodAt, ReadError, pods_at
 from tidegate.runtime.queue import KeyedQueue
 from tidegate.sidecar_page import Reading, read_page
 

@@ -13,7 +13,7 @@ from tests.unit.measurement.pages import Cluster, page, samples
 from tests.unit.runtime.server import Answer, answers, hang, serving
 from tidegate.measurement import Ledger
 from tidegate.runtime.cache import Key
-from tidegate.runtime.measuring import PodAt, ReadError
+from tidegate.runtime.pods import PodAt, ReadError
 from tidegate.runtime.prometheus import STALE_S, Prometheus, query, readings
 from tidegate.sidecar_page import Reading, read_page
 

@@ -20,7 +20,7 @@ from tidegate.resources.sidecar import latency_edges_ms
 from tidegate.runtime.cache import Key
 from tidegate.runtime.load import SCRAPED
 from tidegate.runtime.load_source import LoadPod
-from tidegate.runtime.measuring import PodAt, ReadError
+from tidegate.runtime.pods import PodAt, ReadError
 from tidegate.runtime.prometheus import STALE_S
 from tidegate.runtime.scrapes import (
     AT_ONCE,
