@@ -28,6 +28,9 @@ SETTLE_S: Final = 60.0
 """Least time between two stable pods that give way: to stop, and for the scheduler to see it."""
 MEND: Final = "To free it: rollout.strategy: Recreate, one more GPU, or fewer replicas elsewhere."
 
+_GIVING_UP: Final = frozenset({Phase.PREPARING, Phase.VERIFYING, Phase.BAKING})
+"""Phases in which Recreate does without stable: beyond the first two it has traffic again only
+where the strategy was another one before, and then the rollout goes on as it began."""
 _OVER: Final = frozenset({Phase.ROLLED_BACK, Phase.SUPERSEDED, Phase.PROMOTED})
 
 
@@ -175,6 +178,7 @@ def place(
     gave_way_s_ago: float | None = None,
     start_s: float | None = None,
     keep_failed: bool = False,
+    held_back: bool = False,
 ) -> Placement:
     """Decide how many pods stable and canary are to have.
 
@@ -194,6 +198,7 @@ def place(
         gave_way_s_ago: how long ago the last one did; None: none did, or nobody knows.
         start_s: how long a pod of stable takes to start; None: unknown.
         keep_failed: keep a failed canary's pods for debugging; not where stable gave way to them.
+        held_back: Recreate is not to take the old pods away yet.
     """
     if wanted == 0:
         return Placement(0, 0)
@@ -201,7 +206,9 @@ def place(
     if phase in _OVER:
         return _over(wanted, stable, canary, gave_way, start_s, keep_failed)
     full = wanted if wanted_canary is None else wanted_canary
-    if strategy is Strategy.RECREATE:
+    if held_back:
+        return Placement(wanted, min(canary.there, full))
+    if strategy is Strategy.RECREATE and phase in _GIVING_UP:
         gone = stable.there == stable.leaving == 0
         return Placement(0, full if gone else 0)
     share_asked = 1.0 if strategy is Strategy.BLUE_GREEN else next_share

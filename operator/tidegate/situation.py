@@ -300,7 +300,8 @@ class Scene:
         if stable is None or canary is None or stable is canary:
             return None
         measured = self.measured(record)
-        stepwise = rollout.by_steps(self.situation(record))
+        situation = self.situation(record)
+        stepwise = rollout.by_steps(situation)
         following = rollout.next_weight(self.spec, record, stepwise=stepwise)
         at = record.gave_way_at
         instances = self.spec.model.config.instances
@@ -323,6 +324,7 @@ class Scene:
             gave_way_s_ago=self.since_s(at) if at else None,
             start_s=self._start_s(stable),
             keep_failed=self.keeps_failed(record),
+            held_back=rollout.held_back(situation) is not None,
         )
 
     def places(self, revision: Revision) -> Pods:

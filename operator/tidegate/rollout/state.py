@@ -202,6 +202,30 @@ def by_steps(s: Situation) -> bool:
     return s.spec.rollout.strategy is Strategy.CANARY and s.gateway is not None
 
 
+def held_back(s: Situation) -> tuple[str, str] | None:
+    """Why Recreate does not take the old pods away yet, reason and message; None: nothing does.
+
+    With them the service goes, so whatever is to be waited for is waited for before. Once it was
+    held it stays so, whatever becomes of the old pods meanwhile.
+    """
+    record = s.record
+    if (
+        s.spec.rollout.strategy is not Strategy.RECREATE
+        or record.phase not in (Phase.PREPARING, Phase.VERIFYING)
+        or not record.stable
+        or record.forced
+        or not (record.reason or (s.stable is not None and s.stable.pods))
+    ):
+        return None
+    if s.spec.rollout.paused or record.paused:
+        how = "rollout.paused is true" if s.spec.rollout.paused else "a request paused it"
+        return "Paused", f"{how}; the old pods serve until it goes on"
+    if s.waiting_gates:
+        why = ", ".join(s.waiting_gates)
+        return "WaitingForGates", f"rollout.gates: {why}; the old pods serve until then"
+    return None
+
+
 def next_weight(spec: Spec, record: Record, *, stepwise: bool) -> float:
     """The weight that the canary is to carry next."""
     if not stepwise or record.phase is Phase.BAKING or record.forced:

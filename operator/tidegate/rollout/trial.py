@@ -154,30 +154,45 @@ def _verifying(s: Situation) -> Course:
 
 def _verified(s: Situation) -> Course:
     """Ready, and its golden answers are right: on to live requests."""
-    if not by_steps(s):
-        return switch(s)
     mirror = s.spec.rollout.mirror
-    can = (
-        s.gateway is not None
-        and s.gateway.can_mirror
-        and s.canary is not None
-        and s.canary.takes_copies
-    )
-    if mirror.mode is MirrorMode.REQUIRED and not can:
-        why = "is not known to mirror" if s.gateway is None or s.gateway.can_mirror is None else ""
-        return hold(
-            s,
-            "MirrorUnavailable",
-            f"rollout.mirror.mode is Required and the gateway {why or 'does not mirror'}; use one "
-            "that does, or set mirror.mode to Auto",
-        )
-    if mirror.mode is not MirrorMode.OFF and can and _measurable(s):
-        share = min(
-            fraction(mirror.percent), s.canary.ready / max(1, s.full_canary) if s.canary else 0
-        )
+    if mirror.mode is MirrorMode.OFF or s.spec.rollout.strategy is Strategy.RECREATE:
+        return _past_mirror(s)
+    why = _no_copies(s)
+    if not why:
+        canary = s.canary
+        share = min(fraction(mirror.percent), canary.ready / max(1, s.full_canary) if canary else 0)
         record = replace(s.record, phase=Phase.MIRRORING, mirror=share)
         return enter(s, record, f"{share:.3g} of the requests are copied to it")
-    return to_step(s, 0)
+    if mirror.mode is MirrorMode.REQUIRED:
+        text = f"rollout.mirror.mode is Required, and {why}; mend that, or set mirror.mode to Auto"
+        return hold(s, "MirrorUnavailable", text)
+    return _past_mirror(s)
+
+
+def _no_copies(s: Situation) -> str:
+    """Why no live requests can be copied to the canary; empty: they can."""
+    if s.gateway is None:
+        return "there is no traffic.gateway that could copy requests"
+    if s.canary is not None and not s.canary.sidecar:
+        return 'runtime.sidecar is "Off", so nobody counts copies'
+    if not s.gateway.can_mirror:
+        known = "is not known to mirror" if s.gateway.can_mirror is None else "does not mirror"
+        return f"the gateway {known}"
+    if s.canary is None or not s.canary.takes_copies:
+        return "the Service of this revision, made by an older operator, takes no copies"
+    return ""
+
+
+def _past_mirror(
+    s: Situation, told: tuple[tuple[str, str, str], ...] = (), *, refused: bool = False
+) -> Course:
+    """To the first step or, where there are none, all at once; arguments as of `to_step`."""
+    if not by_steps(s):
+        found = switch(s)
+        return found if found.record == s.record else replace(found, told=(*told, *found.told))
+    if _measurable(s) and (s.measured is None or _stale(s.measured, s.now)):
+        return _unavailable(s)  # No client is sent to what nobody watches.
+    return to_step(s, 0, told, refused=refused)
 
 
 def _mirroring(s: Situation) -> Course:
@@ -189,21 +204,20 @@ def _mirroring(s: Situation) -> Course:
     if s.record.mirror == 0.0 or (gateway is not None and gateway.refused):
         # A route whose mirror is refused may answer nobody: it goes before anything is looked at.
         text = f"the gateway refuses to mirror: {gateway.message if gateway is not None else ''}"
+        without = replace(s, record=replace(s.record, mirror=0.0))
         if required:
-            without = replace(s.record, mirror=0.0)
-            return replace(hold(s, "MirrorUnavailable", text), record=without)
+            return hold(without, "MirrorUnavailable", text)
         told = (("Warning", "MirrorUnavailable", f"{text}; going on without"),)
-        return to_step(s, 0, told=told, refused=True)
+        return _past_mirror(without, told, refused=True)
     if measured is None or _stale(measured, s.now):
-        if left_s <= 0 and not required:
-            return to_step(s, 0)
         return _unavailable(s)
     held = _unsupported(measured, s) or _judged(s)
     if held is not None:
         return held
     seen = measured.mirrored
-    if seen >= mirror.min_requests and measured.judgement.carries >= weights(s.spec)[0]:
-        return to_step(s, 0)
+    first = weights(s.spec)[0] if by_steps(s) else 0.0
+    if seen >= mirror.min_requests and measured.judgement.carries >= first:
+        return _past_mirror(s)
     silent = seen == 0 and measured.stable_arrivals >= SHARE_LEAST_EXPECTED / max(
         s.record.mirror, 1e-3
     )
@@ -211,20 +225,22 @@ def _mirroring(s: Situation) -> Course:
         text = "no copy arrives at the canary, though clients send requests"
         if required:
             return hold(s, "MirrorUnavailable", text)
-        return to_step(s, 0, told=(("Warning", "MirrorUnavailable", f"{text}; going on"),))
+        return _past_mirror(s, (("Warning", "MirrorUnavailable", f"{text}; going on"),))
     if left_s <= 0:
         text = f"{seen} of {mirror.min_requests} copies within mirror.deadline ({mirror.deadline})"
         if not required:
-            return to_step(s, 0)
+            return _past_mirror(s)
         decided = _inconclusive(s, text)
         return decided or hold(s, "NeedsMoreRequests", text)
     needed = max(0, mirror.min_requests - seen)
-    more = requests_for(measured.judgement, Objective.of(s.spec), weights(s.spec)[0])
-    needed = max(needed, more or 0)
+    goal = "the first step" if first else "all traffic moves"
+    if first:
+        more = requests_for(measured.judgement, Objective.of(s.spec), first)
+        needed = max(needed, more or 0)
     return hold(
         s,
         "NeedsMoreRequests",
-        f"{needed} more copied requests before the first step",
+        f"{needed} more copied requests before {goal}",
         needed=needed,
         again_after_s=left_s + 0.1,
     )
@@ -314,7 +330,8 @@ def switch(s: Situation) -> Course:
     """All traffic to the canary, the old pods stay."""
     if not carries(s, 1.0):
         return _short(s, 1.0)
-    if not by_steps(s) and s.waiting_gates:
+    recreated = s.spec.rollout.strategy is Strategy.RECREATE
+    if s.waiting_gates and not by_steps(s) and not recreated:  # Recreate asks before it begins
         return hold(s, "WaitingForGates", f"rollout.gates: {', '.join(s.waiting_gates)}")
     message = "promoted"
     judged = s.measured.judgement if s.measured is not None else None

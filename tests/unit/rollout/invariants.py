@@ -53,8 +53,7 @@ class Snapshot:
 def _scaled(world: "World", action: Scale, before: Snapshot) -> None:
     """S1: fewer stable pods only as far as its record says, never less than it serves with."""
     record, hash_ = world.record, world.revision_at(action.ref)
-    recreate = world.spec["rollout"].get("strategy") == Strategy.RECREATE
-    if hash_ != record.stable or (recreate and record.phase in LIVE):
+    if hash_ != record.stable or _recreates(world, record):
         return
     floor = world.wanted - (record.gave_way if record.phase in LIVE else 0)
     if world.wanted:
@@ -62,6 +61,17 @@ def _scaled(world: "World", action: Scale, before: Snapshot) -> None:
     assert action.replicas >= min(before.replicas, floor), (
         f"S1: stable is scaled from {before.replicas} to {action.replicas}, floor {floor}: {record}"
     )
+
+
+def _recreates(world: "World", record: Record) -> bool:
+    """Whether Recreate may take the old pods away: before the canary, and not while it is held."""
+    asked = world.spec["rollout"]
+    if asked.get("strategy") != Strategy.RECREATE:
+        return False
+    paused = (asked.get("paused") or record.paused) and not record.forced
+    held = paused and world.ready_seen.get(record.stable, 0) > 0
+    beginning = record.phase in (Phase.PREPARING, Phase.VERIFYING)
+    return record.phase is Phase.BAKING or (beginning and not held)
 
 
 def _deleted(world: "World", action: Delete, before: Snapshot) -> None:
