@@ -31,6 +31,7 @@ from tidegate.platform import Platform
 from tidegate.record import Record
 from tidegate.revision import known_revisions
 from tidegate.rollout import LIVE, Course
+from tidegate.scaling import quarrel_told
 from tidegate.situation import Scene
 from tidegate.status import RevisionView, Verdict
 from tidegate.target import CannotBeBornError, asked_for
@@ -126,10 +127,12 @@ def _composed(scene: Scene, before: Record) -> Plan:
     status, verdicts = _status(scene, course, views)
     actions += telling.events(scene, told, verdicts)
     actions += telling.scaling_told(scene)
+    actions += quarrel_told(scene.observed.deployment, scene.scale)
     actions.append(status)
+    soon = (questions.again_after_s(scene, record, course), scene.scale.again_after_s)
     return Plan(
         tuple(actions),
-        questions.again_after_s(scene, record, course),
+        min((s for s in soon if s is not None), default=None),
         questions.measure(scene, record),
         questions.verify(scene, record, views),
         questions.load(scene, record),

@@ -444,7 +444,12 @@ def scaling(deployment: Object, scale: Replicas, now: datetime) -> ScalingStatus
     """Replicas and every number behind them; as before, while nothing is decided anew."""
     decision, fleet = scale.decision, scale.fleet
     if decision is None or fleet is None:
-        return ScalingStatus(desired=scale.desired, reason=scale.reason)
+        return ScalingStatus(
+            desired=scale.desired,
+            hold=scale.hold or None,
+            set_by=scale.set_by,
+            reason=scale.reason[:MAX_MESSAGE],
+        )
     old = (deployment.get("status") or {}).get("scaling") or {}
     before = ScalingStatus.model_validate(old) if old else None
     raised, lowered = (before.raised, before.lowered) if before is not None else (None, None)
@@ -473,12 +478,17 @@ def scaling(deployment: Object, scale: Replicas, now: datetime) -> ScalingStatus
                 "arrival_rate": f"{demand.arrivals_per_s:.3g}",
                 "arrivals_from": demand.source.value,
                 "dispersion": f"{demand.dispersion:.2g}",
+                "arrivals_by_triton": _figure(demand.balance_per_s),
                 "capacity_per_pod": _figure(demand.capacity_per_pod),
+                "throughput_per_pod": _figure(demand.throughput_per_pod),
+                "required_max": demand.required_max,
+                "growth": _figure(decision.growth),
                 "service_time": service and f"{service.alpha_ms:.3g} + {service.beta_ms:.3g} n ms",
                 "latency": demand.measured_ms and _short(demand.measured_ms, "ms"),
                 "latency_modelled": demand.model_ms and _short(demand.model_ms, "ms"),
                 "feedback": f"{math.exp(demand.feedback):.2f}",
                 "pending": f"{demand.pending:.0f}",
+                "backlog": f"{demand.backlog:.0f}",
                 "coverage": f"{100 * demand.coverage:.0f}%",
             }
         )

@@ -129,6 +129,14 @@ class RolloutStatus(Block):
     evidence: EvidenceStatus | None = Field(None, description="What is known of the canary.")
 
 
+class SetBy(Block):
+    """Who set spec.replicas."""
+
+    manager: str = Field(max_length=256, description="Its field manager.")
+    replicas: int = Field(description="To how many.")
+    time: str = Field("", description="RFC 3339, UTC.")
+
+
 class ScalingStatus(Block):
     """Where scaling stands and why: each number that led to it, as measured at that time."""
 
@@ -141,16 +149,32 @@ class ScalingStatus(Block):
     arrival_rate: str | None = Field(None, description="Requests a second.")
     arrivals_from: str | None = Field(None, description="What counted them.")
     dispersion: str | None = Field(None, description="Variance to mean; Poisson is 1.")
+    arrivals_by_triton: str | None = Field(
+        None, description="The same by Triton's own counters, of those that the sidecar let in."
+    )
     capacity_per_pod: str | None = Field(None, description="Requests a second within the SLO.")
+    throughput_per_pod: str | None = Field(None, description="That it can answer at most.")
+    required_max: int | None = Field(
+        None, description="Highest need of the last five minutes, without spare ones."
+    )
+    growth: str | None = Field(
+        None, description="Of the load within a cold start, where spare ones come of it."
+    )
     service_time: str | None = Field(None, description="Of a batch of n, for example 8 + 6 n ms.")
     latency: str | None = Field(None, description="The SLO's quantile, last minute.")
     latency_modelled: str | None = Field(None, description="The same by the capacity model.")
     feedback: str | None = Field(None, description="Factor from modelled to measured latency.")
     pending: str | None = Field(None, description="Requests without an answer yet.")
+    backlog: str | None = Field(None, description="Of them, what has piled up.")
     coverage: str | None = Field(None, description="Share of the Ready pods that was read.")
     cold_start: str | None = Field(None, description="From asking for a pod until it serves.")
     raised: str | None = Field(None, description="When replicas last went up. RFC 3339, UTC.")
     lowered: str | None = Field(None, description="When they last went down. RFC 3339, UTC.")
+    set_by: tuple[SetBy, ...] = Field(
+        (),
+        max_length=3,
+        description="Who set spec.replicas lately, in Fixed and External mode; the last one last.",
+    )
     reason: str = Field(description="Why that many.")
 
 

@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 from tidegate.api.names import DEPLOYMENT_LABEL, GROUP, KIND, SOURCE_LABEL, STATUS_MANAGER
 from tidegate.observed import Object, Ref
 from tidegate.runtime.kinds import MODEL_DEPLOYMENT, POD, Kind
+from tidegate.scaling import owns_replicas
 
 TOMBSTONES: Final = 4096
 """Deleted UIDs that are remembered; late events about them come within seconds."""
@@ -129,7 +130,8 @@ def slim(kind: Kind, obj: Object) -> Object:
     """The part of a document that decisions need, its strings shared with all the others.
 
     Pods lose most of their spec and their field owners; a ModelDeployment keeps only the owner
-    entry of the status manager. The other kinds keep everything: drift is found by field owners.
+    entry of the status manager, and who owns its replicas. The other kinds keep everything: drift
+    is found by field owners.
     """
     slimmed = dict(obj)
     metadata = {k: v for k, v in obj["metadata"].items() if k not in _METADATA_DROPPED}
@@ -143,13 +145,22 @@ def slim(kind: Kind, obj: Object) -> Object:
         }
     elif kind == MODEL_DEPLOYMENT:
         metadata["managedFields"] = [
-            e for e in metadata.get("managedFields") or () if e.get("manager") == STATUS_MANAGER
+            e if e.get("manager") == STATUS_MANAGER else _of_replicas(e)
+            for e in metadata.get("managedFields") or ()
+            if e.get("manager") == STATUS_MANAGER or owns_replicas(e)
         ]
     slimmed["metadata"] = metadata
     # Lists have no kind and version in their items; kopf fills them in, an answer has its own.
     slimmed["apiVersion"], slimmed["kind"] = kind.api_version, kind.kind
     shared: Object = _shared(slimmed)
     return shared
+
+
+def _of_replicas(entry: Mapping[str, Any]) -> Object:
+    """An entry of field owners, without the other fields that it owns."""
+    return {k: entry[k] for k in ("manager", "time") if k in entry} | {
+        "fieldsV1": {"f:spec": {"f:replicas": {}}}
+    }
 
 
 def _shared(value: Any) -> Any:

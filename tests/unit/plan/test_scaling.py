@@ -122,6 +122,10 @@ def test_a_load_gets_the_replicas_that_it_needs_and_the_numbers_are_told() -> No
     assert status["capacityPerPod"] == "100"
     assert status["serviceTime"] == "8 + 6 n ms"
     assert status["spare"] == 1
+    assert (status["throughputPerPod"], status["requiredMax"]) == ("120", 5)
+    assert (status["pending"], status["backlog"], status["dispersion"]) == ("0", "0", "1")
+    assert (status["latency"], status["latencyModelled"]) == ("60ms", "62ms")
+    assert (status["feedback"], status["coverage"]) == ("1.00", "100%")
     for text in ("412 req/s", "100 req/s within 100 ms", "8 + 6 n ms"):
         assert text in status["reason"]
     assert status["raised"] == found.now.strftime("%Y-%m-%d") + status["raised"][10:]
@@ -241,6 +245,115 @@ def test_whoever_else_scales_a_child_is_named_and_overruled() -> None:
     [told] = [a for a in plan.actions if isinstance(a, Event) and a.reason == "OtherScaler"]
     assert told.message.startswith("kubectl-scale set Deployment ")
     assert "it gets 1 again" in told.message
+
+
+def set_by(found: World, manager: str, replicas: int, *more: str) -> None:
+    """Somebody sets the number, by ``/scale`` or by an apply; the field's owner becomes another."""
+    found.spec["replicas"] = replicas
+    found.generation += 1
+    owner: dict[str, Any] = {"fieldsV1": {"f:spec": {"f:replicas": {}}}}
+    time = found.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    found.managed_fields = [{"manager": m, "time": time, **owner} for m in (manager, *more)]
+
+
+HPA = "kube-controller-manager"
+
+
+def external(replicas: int = 2) -> World:
+    found = World()
+    found.edit(scaling={"mode": "External"}, rollout={"bake": "0s"})
+    set_by(found, HPA, replicas)
+    found.settle()
+    return found
+
+
+def test_an_hpa_alone_is_followed_wherever_it_goes() -> None:
+    found = external()
+    for number in (3, 7, 4, 1, 5):
+        found.now += timedelta(seconds=15)
+        set_by(found, HPA, number)
+        found.settle()
+        assert asked(found) == number
+    [known] = found.status["scaling"]["setBy"]
+    assert (known["manager"], known["replicas"]) == (HPA, 5)
+    assert found.status["scaling"]["reason"] == "External: spec.replicas"
+    assert "OtherScaler" not in {e.reason for e in found.events}
+
+
+@pytest.mark.parametrize("other", ["kubectl", "kustomize-controller"])
+@pytest.mark.parametrize(("theirs", "kept"), [(5, 5), (1, 2)])
+def test_two_who_set_the_number_by_turns_are_named_and_the_higher_one_stays(
+    other: str, theirs: int, kept: int
+) -> None:
+    found = external(2)
+    found.now += timedelta(hours=3)
+    set_by(found, other, theirs)
+    found.settle()
+    assert asked(found) == theirs, "once is no quarrel"
+    found.now += timedelta(seconds=15)
+    set_by(found, HPA, 2)
+    found.settle()
+    assert asked(found) == found.status["scaling"]["desired"] == kept
+    assert found.status["scaling"]["hold"] == "OtherScaler"
+    said = (
+        f"External: {other} set spec.replicas to {theirs}, a HorizontalPodAutoscaler ({HPA}) to 2, "
+        f"by turns; {kept} kept. Let one of them go."
+    )
+    [told] = [e for e in found.events if e.reason == "OtherScaler"]
+    assert told.message == found.status["scaling"]["reason"] == said
+    # On and on: the number stays, and it is told once.
+    for _ in range(3):
+        for manager, number in ((other, theirs), (HPA, 2)):
+            found.now += timedelta(seconds=15)
+            set_by(found, manager, number)
+            found.settle()
+            assert asked(found) == kept
+    assert len([e for e in found.log if isinstance(e, Event) and e.reason == "OtherScaler"]) == 1
+    # One of them went.
+    wait_s = found.plan().requeue_after_s
+    assert wait_s is not None
+    assert 870.0 < wait_s <= 885.0
+    found.now += timedelta(seconds=wait_s)
+    found.settle()
+    assert asked(found) == 2
+    assert "hold" not in found.status["scaling"]
+
+
+def test_who_goes_the_same_way_or_comes_late_does_not_quarrel() -> None:
+    found = external(2)
+    for seconds, manager, number in (
+        (60, "kubectl", 4),
+        (60, HPA, 6),
+        (1000, "kubectl", 3),
+        (1000, HPA, 5),
+    ):
+        found.now += timedelta(seconds=seconds)
+        set_by(found, manager, number)
+        found.settle()
+        assert asked(found) == number
+    assert "OtherScaler" not in {e.reason for e in found.events}
+
+
+def test_who_sets_the_same_number_changes_nothing() -> None:
+    found = external(2)
+    found.now += timedelta(seconds=30)
+    set_by(found, "kustomize-controller", 2, HPA)
+    found.settle()
+    found.now += timedelta(seconds=30)
+    set_by(found, HPA, 4)
+    found.settle()
+    assert asked(found) == 4
+    assert "hold" not in found.status["scaling"]
+
+
+def test_in_slo_mode_whoever_sets_the_number_is_told_that_it_is_not_read() -> None:
+    found = world()
+    load(found, 412.0)
+    found.settle()
+    set_by(found, HPA, 2)
+    found.settle()
+    assert asked(found) == 6
+    assert [e["field"] for e in found.status["inactive"]] == ["replicas"]
 
 
 def test_what_clients_got_stands_beside_what_they_were_promised() -> None:

@@ -139,6 +139,8 @@ class World:
     measurements: Measurements = field(default_factory=Measurements)
     # By pod UID, what it was said to cost to lose it.
     costs: dict[str, int] = field(default_factory=dict)
+    # Whose the fields of the ModelDeployment are.
+    managed_fields: list[dict[str, Any]] = field(default_factory=list)
     _uids: int = 0
 
     @property
@@ -152,6 +154,7 @@ class World:
                 "namespace": "demo",
                 "uid": "owner",
                 "generation": self.generation,
+                "managedFields": self.managed_fields,
             },
             "spec": self.spec,
             "status": self.status,

@@ -262,6 +262,16 @@ def test_slim_keeps_the_field_owners_that_comparing_needs() -> None:
     ]
     managers = [e["manager"] for e in slim(MODEL_DEPLOYMENT, document)["metadata"]["managedFields"]]
     assert managers == ["tidegate-status"]
+    replicas: dict[str, Any] = {"f:spec": {"f:replicas": {}, "f:model": {}}}
+    hpa = {"manager": "hpa", "subresource": "scale", "time": "2026-01-31T12:00:00Z"}
+    document["metadata"]["managedFields"] = [hpa | {"fieldsV1": replicas}]
+    assert slim(MODEL_DEPLOYMENT, document)["metadata"]["managedFields"] == [
+        {
+            "manager": "hpa",
+            "time": "2026-01-31T12:00:00Z",
+            "fieldsV1": {"f:spec": {"f:replicas": {}}},
+        }
+    ]
     child = obj()
     child["metadata"]["managedFields"] = [{"manager": "kubectl"}]
     assert slim(DEPLOYMENT, child)["metadata"]["managedFields"] == [{"manager": "kubectl"}]
