@@ -21,7 +21,7 @@ from tidegate.platform import Platform
 from tidegate.runtime.apply import Carrier, ForeignObjectError
 from tidegate.runtime.audit import Auditor
 from tidegate.runtime.cache import Cache, Key, uid_of
-from tidegate.runtime.events import Teller, events_about_pod
+from tidegate.runtime.events import Teller
 from tidegate.runtime.fence import FencedError
 from tidegate.runtime.golden import GoldenRunner
 from tidegate.runtime.kube import (
@@ -34,6 +34,7 @@ from tidegate.runtime.kube import (
 from tidegate.runtime.load import LoadReader
 from tidegate.runtime.measuring import Measurer
 from tidegate.runtime.queue import KeyedQueue
+from tidegate.runtime.stuck import StuckPods
 from tidegate.runtime.telemetry import Metrics
 from tidegate.runtime.tracing import OFF, Tracer
 from tidegate.runtime.triton import RepositoryIndex
@@ -47,11 +48,6 @@ ROUNDS: Final = 4
 RESTLESS_FIRST_S: Final = 0.2
 RESTLESS_LIMIT_S: Final = 60.0
 FOREIGN_AGAIN_S: Final = 30.0
-STUCK_POD_AFTER_S: Final = 3.0
-"""A pod on a node, with no container started for so long, has a story to tell in its events."""
-POD_EVENTS_FRESH_S: Final = 10.0
-PODS_ASKED: Final = 3
-"""Stuck pods of one ModelDeployment whose events are read; the others tell the same."""
 
 # Nothing that serves depends on these: what fails here must not hold up the rest.
 AUXILIARY: Final = frozenset({"PodDisruptionBudget", "NetworkPolicy", "PodMonitor"})
@@ -129,7 +125,6 @@ class Reconciler:
         clock: Callable[[], float] = time.monotonic,
         tracer: Tracer = OFF,
     ) -> None:
-        self._kube = kube
         self._cache = cache
         self._carrier = carrier
         self._teller = teller
@@ -152,7 +147,7 @@ class Reconciler:
         self._foreign: dict[Key, set[Ref]] = {}
         self._restless: dict[Key, int] = {}
         self._seen_uids: OrderedDict[str, None] = OrderedDict()
-        self._pod_events: OrderedDict[str, tuple[float, list[Object]]] = OrderedDict()
+        self._stuck = StuckPods(kube, now=now, clock=clock)
 
     async def work(self) -> None:
         """Take keys from the queue for ever. Nothing that one key does ends the worker."""
@@ -220,7 +215,8 @@ class Reconciler:
         self._tracer.began(deployment["metadata"]["generation"], self._measurer.new_look(key))
         this = _Pass()
         await self._recheck_foreign(key, uid_of(deployment), this)
-        events = await self._events_about_stuck_pods(key, this)
+        events, again_after_s = await self._stuck.events(key, self._cache.pods(key))
+        this.again(again_after_s)
         models, again_after_s = await self._index.models(self._cache.pods(key))
         this.again(again_after_s)
         plan = Plan()
@@ -406,39 +402,16 @@ class Reconciler:
         if not foreign:
             return
         for ref in sorted(foreign):
-            if not await self._carrier.look_again(key, uid, ref):
-                foreign.discard(ref)
+            try:
+                if not await self._carrier.look_again(key, uid, ref):
+                    foreign.discard(ref)
+            except KubeError as error:
+                # What else is to be done must not wait for it.
+                log.warning("not looked at again", modeldeployment=str(key), problem=str(error))
         if foreign:
             this.again(FOREIGN_AGAIN_S)
         else:
             del self._foreign[key]
-
-    async def _events_about_stuck_pods(self, key: Key, this: _Pass) -> tuple[Object, ...]:
-        """The events of pods whose own status does not say why they do not start."""
-        now, found, asked = self._clock(), [], 0
-        for pod in self._cache.pods(key):
-            waited_s = _stuck_for_s(pod, self._now())
-            if waited_s is None:
-                self._pod_events.pop(uid_of(pod), None)
-                continue
-            if waited_s < STUCK_POD_AFTER_S:
-                this.again(STUCK_POD_AFTER_S - waited_s + 0.1)
-                continue
-            this.again(POD_EVENTS_FRESH_S)
-            asked += 1
-            if asked > PODS_ASKED:
-                break
-            read_at, events = self._pod_events.get(uid_of(pod), (None, []))
-            if read_at is None or now - read_at >= POD_EVENTS_FRESH_S:
-                try:
-                    events = await events_about_pod(self._kube, pod)
-                except (ForbiddenError, NotFoundError) as error:
-                    log.warning("events not read", modeldeployment=str(key), problem=str(error))
-                self._pod_events[uid_of(pod)] = (now, events)
-                while len(self._pod_events) > 1024:
-                    self._pod_events.popitem(last=False)
-            found += events
-        return tuple(found)
 
     @staticmethod
     def _log_decision(key: Key, action: Action, reason: str) -> None:
@@ -465,23 +438,3 @@ def _ref_of_manifest(action: Action) -> Ref | None:
     if manifest is None:
         return None
     return Ref(manifest["apiVersion"], manifest["kind"], manifest["metadata"]["name"])
-
-
-def _stuck_for_s(pod: Object, now: datetime) -> float | None:
-    """For how long a pod has been on its node without any container started; None if it has not."""
-    status = pod.get("status") or {}
-    if pod["metadata"].get("deletionTimestamp") or status.get("phase") != "Pending":
-        return None
-    statuses = [
-        *(status.get("initContainerStatuses") or ()),
-        *(status.get("containerStatuses") or ()),
-    ]
-    if any(
-        "waiting" not in (s.get("state") or {"waiting": {}}) or s.get("lastState") for s in statuses
-    ):
-        return None
-    for condition in status.get("conditions") or ():
-        if condition.get("type") == "PodScheduled" and condition.get("status") == "True":
-            since = datetime.fromisoformat(condition["lastTransitionTime"])
-            return max(0.0, (now - since).total_seconds())
-    return None
