@@ -37,8 +37,8 @@ integration-clouds: venv ## the ones whose servers take minutes to get: mlflow, 
 integration-frameworks: venv ## preparing models of PyTorch and TensorFlow, which are 6 GB to get
 	@$(PY) -m e2e.suite integration-frameworks
 
-test: venv ## check; a cluster and its tests beside contract and integration tests; what measures
-	@$(PY) -m e2e.suite check cluster,e2e/contract,integration cluster-down integration-alone
+test: venv ## all of these: checks, contract and integration tests, a cluster and its tests
+	@$(PY) -m e2e.suite cluster/check e2e/contract,integration cluster-down integration-alone
 
 e2e: venv ## the end-to-end tests on the running cluster (brought up if there is none)
 	@$(PY) -m e2e.suite cluster e2e

@@ -1,19 +1,19 @@
 """Runs the project's stages, each with its progress and time.
 
 A step is a stage, several in a row (``cluster,e2e``), or such rows side by side, each in a process
-of its own (``cluster,e2e/contract,integration``): `make test` is that. A stage that fails ends the
-run, but a cluster that this run brought up is taken down before.
+of its own (``e2e/contract,integration``): the first has the processor before the others, which wait
+for servers most of their time. A stage that fails ends the run, but a cluster that this run brought
+up is taken down before.
 """
 
 import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 
 from e2e import lanes, preparation_venv
-from e2e.cluster import gobuild, images, lifecycle, node_images, paths, preflight, processes
+from e2e.cluster import gobuild, images, lifecycle, node_images, paths, preflight
 from e2e.cluster.progress import Progress
 from e2e.cluster.settings import Settings
 
@@ -41,34 +41,6 @@ def _call(progress: Progress, title: str, command: Sequence[str]) -> None:
         done = subprocess.run(command, cwd=paths.REPOSITORY, env=_environment(), check=False)
         if done.returncode != 0:
             raise StageFailed(f"{title}: {' '.join(command)} ended with status {done.returncode}")
-
-
-@contextmanager
-def _built_ahead(progress: Progress) -> Iterator[None]:
-    """Build what the cluster needs while the stages before it run, with what they leave idle.
-
-    A cold machine compiles for a quarter of an hour. A build that fails here is tried again, and
-    told, by the stage that needs it.
-    """
-    # Here, not beside the stages: only one installation of packages can run at a time.
-    preflight.for_build(progress)
-    command = [PYTHON, "-m", "e2e.cluster", "build"]
-    suite = os.getpid()
-
-    def in_the_child() -> None:
-        processes.die_with(suite)
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-
-    building = subprocess.Popen(
-        command, cwd=paths.REPOSITORY, env=_environment(), preexec_fn=in_the_child
-    )
-    try:
-        yield
-    finally:
-        # What it has not finished, the stage that needs it builds.
-        if building.poll() is None:
-            building.terminate()
-            building.wait()
 
 
 def check(progress: Progress) -> None:
@@ -220,22 +192,17 @@ def run(steps: Sequence[str], progress: Progress) -> None:
     """
     todo = [rows(step) for step in steps]
     names = [[name for row in step for name in row] for step in todo]
-    with ExitStack() as ahead:
-        if any("cluster" in later for later in names[1:]):
-            ahead.enter_context(_built_ahead(progress))
-        for position, step in enumerate(todo):
-            if "cluster" in names[position]:
-                ahead.close()
-            progress.say(f"== {steps[position]} ({position + 1} of {len(steps)})")
-            try:
-                _do(step, progress)
-            except Exception:
-                # Of a stage that fails while it brings one up, what is there is left to be seen.
-                begun = names[:position] + ([names[position]] if len(step) > 1 else [])
-                after = names[position + 1 :]
-                if any("cluster" in n for n in begun) and any("cluster-down" in n for n in after):
-                    cluster_down(progress)
-                raise
+    for position, step in enumerate(todo):
+        progress.say(f"== {steps[position]} ({position + 1} of {len(steps)})")
+        try:
+            _do(step, progress)
+        except Exception:
+            # A cluster that does not come up by itself is left to be looked at.
+            begun = names[:position] + ([names[position]] if len(step) > 1 else [])
+            after = names[position + 1 :]
+            if any("cluster" in n for n in begun) and any("cluster-down" in n for n in after):
+                cluster_down(progress)
+            raise
     progress.say("passed: " + " ".join(steps))
 
 

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from e2e.cluster.progress import Progress
 from e2e.lanes import LaneFailed
 from e2e.suite import StageFailed, rows, run
 
-TEST = ["check", "cluster,e2e/contract,integration", "cluster-down", "integration-alone"]
+TEST = ["cluster/check", "e2e/contract,integration", "cluster-down", "integration-alone"]
 
 
 @pytest.fixture
@@ -32,7 +31,6 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(suite, "STAGES", {name: stage(name) for name in suite.STAGES})
     monkeypatch.setattr(suite, "cluster_down", stage("cluster-down"))
-    monkeypatch.setattr(suite, "_built_ahead", lambda progress: nullcontext())
     monkeypatch.setattr(lanes, "side_by_side", side_by_side)
     for part in ("build", "control_plane", "browser"):
         monkeypatch.setattr(preflight, f"for_{part}", lambda progress: None)
@@ -49,8 +47,8 @@ def failing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
 def test_rows_run_side_by_side(ran: list[str]) -> None:
     run(TEST, Progress())
     assert ran == [
-        "check",
-        "cluster,e2e beside contract,integration",
+        "cluster beside check",
+        "e2e beside contract,integration",
         "cluster-down",
         "integration-alone",
     ]
@@ -77,7 +75,7 @@ def test_so_does_a_failing_row(ran: list[str], monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(lanes, "side_by_side", fail)
     with pytest.raises(LaneFailed):
         run(TEST, Progress())
-    assert ran == ["check", "cluster-down"]
+    assert ran == ["cluster-down"]
 
 
 def test_a_cluster_that_was_not_begun_is_not_taken_down(
@@ -85,7 +83,7 @@ def test_a_cluster_that_was_not_begun_is_not_taken_down(
 ) -> None:
     failing(monkeypatch, "check")
     with pytest.raises(StageFailed, match="check"):
-        run(TEST, Progress())
+        run(["check", *TEST], Progress())
     assert ran == []
 
 
