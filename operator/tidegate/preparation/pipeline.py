@@ -23,7 +23,7 @@ from tidegate.preparation.samples import Samples
 from tidegate.preparation.state import State, key_of
 from tidegate.preparation.tuning.repository import Backend
 from tidegate.preparation.tuning.serving import backend_of, command
-from tidegate.preparation.tuning.tuner import QUICK, Effort, Job, Result, tuned
+from tidegate.preparation.tuning.tuner import QUICK, Effort, Job, Result, tuned, with_others
 
 ORIGINAL: Final = "fp32"
 STAGES: Final = ("convert", "optimise", "prove", "tune", "publish")
@@ -264,7 +264,10 @@ def _tune(
     if not fitting:
         raise PreparationError(_why_none(order, tried))
     best = min(fitting, key=lambda t: t.result.tuned.best.cost_s)  # type: ignore[union-attr]
-    return best, jobs[best.name]
+    assert best.result is not None
+    job = jobs[best.name]
+    best.result = with_others(job, best.result, state, partial(_named, tell, best.name))
+    return best, job
 
 
 def _named(tell: Teller, name: str, text: str) -> None:

@@ -19,6 +19,7 @@ from tidegate.preparation import pipeline
 from tidegate.preparation.errors import PreparationError
 from tidegate.preparation.order import Order, Place
 from tidegate.preparation.tuning.serving import TritonError
+from tidegate.preparation.tuning.tuner import QUICK
 
 pytestmark = pytest.mark.integration
 
@@ -71,6 +72,8 @@ def test_the_report_tells_where_it_comes_from(order: Order, report: dict[str, An
     assert names["pruned"]["held"] is None
     assert report["tuning"]["backend"] == "python"
     assert "Python backend" in report["tuning"]["sentence"]
+    others = {one["objective"]: one["measured"] for one in report["tuning"]["others"]}
+    assert others == {"p95=100ms": False, "p95=400ms": False}, "--quick leaves them to the model"
     html = (order.place.folder / "report.html").read_text()
     assert "int8-dynamic" in html
     assert "http://" not in html
@@ -115,6 +118,24 @@ def test_a_server_that_does_not_start_is_told_by_its_own_words(order: Order, fol
     with pytest.raises(TritonError, match=r"libsomething\.so is missing"):
         pipeline.prepare(changed, Silent())
     assert not (folder / "never").exists()
+
+
+def test_half_and_double_the_objective_are_measured(
+    order: Order, folder: Path, report: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside what is known of the first run; two stretches of a second each."""
+    monkeypatch.setattr(pipeline, "QUICK", replace(QUICK, other_runs=2))
+    made = pipeline.prepare(replace(order, place=Place(folder / "others")), Silent())
+    assert made["tuning"]["taken"] == report["tuning"]["taken"]
+    tight, loose = made["tuning"]["others"]
+    assert (tight["objective"], loose["objective"]) == ("p95=100ms", "p95=400ms")
+    stretches = [s for one in (tight, loose) for held in one["tried"] for s in held["stretches"]]
+    assert 2 <= len(stretches) <= 8
+    assert made["tuning"]["runs"] == report["tuning"]["runs"] + len(stretches)
+    assert loose["measured"]
+    assert loose["cpuSecondsPerMillion"] <= made["tuning"]["taken"]["cpuSecondsPerMillion"]
+    assert tight["measured"]
+    assert "<td>measured</td>" in (folder / "others" / "report.html").read_text()
 
 
 def test_the_command_measures_nothing_again(

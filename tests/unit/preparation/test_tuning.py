@@ -1,6 +1,7 @@
 """What to measure and which to take, against a server that is the capacity model itself."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,9 @@ from tidegate.autoscaling.reading import Batch
 from tidegate.preparation.tuning.driving import bursts, enough, poisson
 from tidegate.preparation.tuning.grid import Grid, Setting, Workers
 from tidegate.preparation.tuning.learning import Learned, Spent, learn, predict
+from tidegate.preparation.tuning.other_targets import FACTORS, measured, modelled
 from tidegate.preparation.tuning.search import (
+    Measure,
     Objective,
     Stretch,
     Tuned,
@@ -43,17 +46,21 @@ class Server:
     def probe(self, workers: Workers, largest: int) -> Learned:
         return self.true[workers]
 
-    def measure(self, setting: Setting, rate_per_s: float) -> Stretch:
+    def measure(
+        self, setting: Setting, rate_per_s: float, objective: Objective = OBJECTIVE
+    ) -> Stretch:
         self.runs += 1
         known = self.true[setting.workers]
-        pod = known.pod(setting, OBJECTIVE.quantile, OBJECTIVE.target_ms)
-        seen = run(
-            pod, rate_per_s / 1000, OBJECTIVE.target_ms - known.overhead_ms, arrivals=ARRIVALS
-        )
+        pod = known.pod(setting, objective.quantile, objective.target_ms)
+        left_ms = objective.target_ms - known.overhead_ms
+        seen = run(pod, rate_per_s / 1000, left_ms, arrivals=ARRIVALS)
         batches = seen.batches / ARRIVALS
         cpu_s = (known.request_cpu_ms + known.batch_cpu_ms * batches) * seen.counted / 1000
-        late_ms = 0.0 if rate_per_s <= self._client_per_s else OBJECTIVE.target_ms
+        late_ms = 0.0 if rate_per_s <= self._client_per_s else objective.target_ms
         return Stretch(rate_per_s, seen.counted, seen.late, 1.0, 2.0, cpu_s, late_ms)
+
+    def measuring(self, objective: Objective) -> Measure:
+        return partial(self.measure, objective=objective)
 
 
 @pytest.fixture(scope="module")
@@ -118,16 +125,65 @@ def test_nothing_holds_a_target_below_the_service_time() -> None:
     tuned = tune(Grid((1, 4), (1,), (0.0,), (1,)), OBJECTIVE, server.probe, server.measure)
     assert tuned.best is None
     assert [h.rate_per_s for h in tuned.held] == [0.0]  # tried once, on a real server
-    assert tuned.others[0.5] is None
-    assert tuned.others[2.0] is not None
+    tight, loose = modelled(tuned, 0.5), modelled(tuned, 2.0)
+    assert (tight.setting, tight.measured) == (None, False)
+    assert loose.setting is not None
+    assert tight.document()["cpuSecondsPerMillion"] is None
+    seen = measured(tuned, 0.5, server.measuring)
+    assert (seen.setting, seen.rate_per_s, seen.tried) == (None, 0.0, ())
 
 
 def test_a_looser_target_costs_no_more(tuned: Tuned) -> None:
-    tight, loose = tuned.others[0.5], tuned.others[2.0]
-    assert tight is not None
-    assert loose is not None
+    tight, loose = modelled(tuned, 0.5), modelled(tuned, 2.0)
+    assert tight.setting is not None
+    assert loose.setting is not None
+    assert loose.cost_s <= tight.cost_s
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_what_another_target_costs_is_measured(tuned: Tuned, factor: float) -> None:
+    server = Server(TRUE)
+    found = measured(tuned, factor, server.measuring)
+    assert found.measured
+    assert found.setting is not None
+    (seen,) = found.tried
+    assert server.runs == len(seen.stretches) <= 4
+    assert {s.rate_per_s for s in seen.stretches} >= {found.rate_per_s}
+    # As cheap as the cheapest of all, by the constants that the server really has.
+    objective = OBJECTIVE.times(factor)
+    true = ranked(GRID.settings(), TRUE, objective)
+    assert true[found.setting].cost_s <= 1.03 * min(p.cost_s for p in true.values() if p.cost_s)
+    held = predict(TRUE[found.setting.workers], found.setting, 0.99, objective.target_ms)
+    assert found.rate_per_s <= 1.1 * held.rate_per_s
+
+
+def test_what_holds_a_target_holds_a_looser_one() -> None:
+    """Though its own search for the looser one saw nothing hold."""
+    tuned = tune(GRID, OBJECTIVE, Server(TRUE).probe, Server(TRUE).measure)
+    broken = Server({w: replace(known, alpha_ms=1e4) for w, known in TRUE.items()})
+    found = measured(tuned, 2.0, broken.measuring)
     assert tuned.best is not None
-    assert loose[1].cost_s <= tight[1].cost_s
+    assert (found.setting, found.cost_s) == (tuned.best.setting, tuned.best.cost_s)
+    assert [h.rate_per_s for h in found.tried] == [0.0, 0.0]
+
+
+def test_with_both_other_targets_it_takes_a_fifth_of_the_runs() -> None:
+    """On a grid of half the size of that for two processors."""
+    grid, server = Grid((1, 4, 8, 32), (1, 2), (0.0, 2.0), (1, 2)), Server(TRUE)
+    tuned = tune(grid, OBJECTIVE, server.probe, server.measure)
+    for factor in FACTORS:
+        measured(tuned, factor, server.measuring)
+    everything = exhaustive(grid, OBJECTIVE, Server(TRUE).measure)
+    assert len(TRUE) + server.runs <= everything.runs / 5
+
+
+def test_a_target_that_the_model_gives_up_is_tried_on_the_real_server(tuned: Tuned) -> None:
+    server = Server(TRUE)
+    found = measured(tuned, 0.01, server.measuring)
+    assert tuned.best is not None
+    assert [h.setting for h in found.tried] == [tuned.best.setting]
+    assert (found.setting, found.measured) == (None, True)
+    assert server.runs == 4
 
 
 def test_those_that_hold_nothing_are_ranked_last() -> None:

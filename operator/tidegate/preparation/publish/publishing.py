@@ -26,7 +26,7 @@ from tidegate.preparation.publish.report import FORMAT, html
 from tidegate.preparation.publish.target import Sent, Target, below, files_in
 from tidegate.preparation.tuning.picture import draw
 from tidegate.preparation.tuning.repository import Backend, write
-from tidegate.preparation.tuning.search import Held, Tuned
+from tidegate.preparation.tuning.search import Held
 from tidegate.preparation.tuning.serving import serve
 from tidegate.preparation.tuning.tuner import Job, Result
 
@@ -213,7 +213,7 @@ def _report(prepared: Prepared, published: Mapping[str, Any]) -> dict[str, Any]:
             "predicted": [
                 {"setting": s.document(), **asdict(p)} for s, p in tuned.predicted.items()
             ],
-            "others": _others(tuned),
+            "others": [o.document() for _, o in sorted(prepared.result.others.items())],
         },
         "published": dict(published),
     }
@@ -243,19 +243,6 @@ def _served_by(prepared: Prepared) -> str:
         f"Served by {by}. Of {grid} settings {len(tuned.held)} were measured, in {tuned.runs} "
         "probes and stretches of load in all; the capacity model ranked the rest."
     )
-
-
-def _others(tuned: Tuned) -> list[dict[str, Any]]:
-    found = []
-    for factor, other in sorted(tuned.others.items()):
-        found.append(
-            {
-                "objective": str(tuned.objective.times(factor)),
-                "setting": str(other[0]) if other else None,
-                "cpuSecondsPerMillion": other[1].cost_s if other else None,
-            }
-        )
-    return found
 
 
 def _picture(prepared: Prepared) -> bytes | None:

@@ -103,15 +103,19 @@ def _tuning(found: Mapping[str, Any], picture: bytes | None) -> list[str]:
     ]
     head = ("requests/s", "sent", "late", "p50", "p99", "CPU s per million", "client late, p99")
     parts.append(_table(head, rows))
-    parts.append("<p>What another objective would cost, by the capacity model:</p>")
-    others = [(o["objective"], o["setting"] or "none holds it", _cost(o)) for o in found["others"]]
-    parts.append(_table(("objective", "cheapest setting", "CPU s per million"), others))
+    parts.append("<p>What another objective would cost:</p>")
+    others = [_other(one) for one in found["others"]]
+    asked = ("objective", "cheapest setting", "requests/s", "CPU s per million", "known")
+    parts.append(_table(asked, others))
     return parts
 
 
-def _cost(other: Mapping[str, Any]) -> str:
-    cost = other["cpuSecondsPerMillion"]
-    return "" if cost is None else f"{cost:,.0f}"
+def _other(found: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
+    known = "measured" if found["measured"] else "by the capacity model"
+    if found["setting"] is None:
+        return found["objective"], "none was seen to hold it", "", "", known
+    rate, cost = found["ratePerSecond"], found["cpuSecondsPerMillion"]
+    return found["objective"], found["setting"], f"{rate:,.0f}", f"{cost:,.0f}", known
 
 
 def _ms(value: float | None) -> str:

@@ -79,20 +79,28 @@ class Bench:
             self._serving = setting, started
         return self._serving[1]
 
-    def measure(self, setting: Setting, rate_per_s: float) -> Stretch:
+    def measure(
+        self, setting: Setting, rate_per_s: float, objective: Objective | None = None
+    ) -> Stretch:
         """A stretch of Poisson arrivals at a rate.
+
+        Args:
+            setting: to serve with.
+            rate_per_s: of the requests.
+            objective: what late means; None: as the bench's says.
 
         Raises:
             TritonError: it does not serve, or most requests fail.
         """
+        objective = objective or self.objective
         server = self.server(setting)
-        count = enough(self.objective.quantile, rate_per_s, self.seconds)
+        count = enough(objective.quantile, rate_per_s, self.seconds)
         before = server.cpu_s()
         found = drive(server.address, self.model, self._bodies, poisson(rate_per_s, count))
         cpu_s = server.cpu_s() - before
         if server.process.poll() is not None:
             raise TritonError(f"Triton ended under load: {server.tail()[-500:]}")
-        return _stretch(rate_per_s, found, cpu_s, self.objective)
+        return _stretch(rate_per_s, found, cpu_s, objective)
 
     def probe(self, workers: Workers, largest: int) -> Learned:
         """Single requests, then bursts; see `tidegate.preparation.tuning.learning`.

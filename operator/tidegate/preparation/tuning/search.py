@@ -130,8 +130,6 @@ class Tuned:
         held: all that were measured.
         learned: by workers; empty of an exhaustive search.
         predicted: of the whole grid.
-        others: what other targets would cost, as far as the model knows: factor to setting and
-            prediction; None: no setting is expected to hold it.
         runs: stretches and probes in all.
     """
 
@@ -140,7 +138,6 @@ class Tuned:
     held: tuple[Held, ...]
     learned: Mapping[Workers, Learned]
     predicted: Mapping[Setting, Predicted]
-    others: Mapping[float, tuple[Setting, Predicted] | None]
     runs: int
 
 
@@ -250,7 +247,7 @@ def tune(
     best: Held | None = None
     first: Predicted | None = None
     runs = len(learned)
-    cost_off = rate_off = 1.0
+    rate_off = 1.0
     for setting, expected in predicted.items():
         if len(held) >= most_measured:
             break
@@ -268,23 +265,9 @@ def tune(
         if found.rate_per_s and expected.rate_per_s:
             # What the model leaves out is much the same for all.
             rate_off = found.rate_per_s / expected.rate_per_s
-            cost_off = found.cost_s / expected.cost_s if expected.cost_s else 1.0
         if found.rate_per_s and (best is None or found.cost_s < best.cost_s):
             best = found
-    others = {f: _cheapest(settings, learned, objective.times(f), cost_off) for f in (0.5, 2.0)}
-    return Tuned(objective, best, tuple(held), learned, predicted, others, runs)
-
-
-def _cheapest(
-    settings: Iterable[Setting],
-    learned: Mapping[Workers, Learned],
-    objective: Objective,
-    cost_off: float,
-) -> tuple[Setting, Predicted] | None:
-    setting, found = next(iter(ranked(settings, learned, objective).items()))
-    if found.rate_per_s <= 0.0:
-        return None
-    return setting, Predicted(found.rate_per_s, found.cost_s * cost_off)
+    return Tuned(objective, best, tuple(held), learned, predicted, runs)
 
 
 def exhaustive(
@@ -305,4 +288,4 @@ def exhaustive(
     fitting = [h for h in held if h.rate_per_s]
     best = min(fitting, key=lambda h: h.cost_s, default=None)
     runs = sum(len(h.stretches) for h in held)
-    return Tuned(objective, best, tuple(held), {}, {}, {}, runs)
+    return Tuned(objective, best, tuple(held), {}, {}, runs)

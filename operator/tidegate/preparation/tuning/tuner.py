@@ -6,15 +6,18 @@ finds its own earlier measurements again.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 from tidegate.golden import GoldenRequest
 from tidegate.preparation.candidate import Candidate
 from tidegate.preparation.state import State
+from tidegate.preparation.tuning import other_targets
 from tidegate.preparation.tuning.grid import Grid, Setting, Workers
 from tidegate.preparation.tuning.learning import Learned, latency_ms
 from tidegate.preparation.tuning.measuring import Bench
+from tidegate.preparation.tuning.other_targets import FACTORS, Other
 from tidegate.preparation.tuning.picture import Point
 from tidegate.preparation.tuning.repository import Backend, batches
 from tidegate.preparation.tuning.search import (
@@ -38,16 +41,19 @@ class Effort:
         seconds: of a stretch.
         most_measured: settings.
         most_runs: stretches of each.
+        other_runs: stretches of the pick for half and for double the target, each; 0: the capacity
+            model alone says what those cost.
         quick: a smaller grid.
     """
 
     seconds: float = 5.0
     most_measured: int = MOST_MEASURED
     most_runs: int = MOST_RUNS
+    other_runs: int = other_targets.MOST_RUNS
     quick: bool = False
 
 
-QUICK: Final = Effort(seconds=1.0, most_measured=1, most_runs=4, quick=True)
+QUICK: Final = Effort(seconds=1.0, most_measured=1, most_runs=4, other_runs=0, quick=True)
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,18 @@ class Job:
             quick=self.effort.quick,
         )
 
+    def bench(self) -> Bench:
+        """What measures it."""
+        return Bench(
+            self.candidate,
+            self.model,
+            self.backend,
+            self.triton,
+            self.objective,
+            self.requests,
+            self.effort.seconds,
+        )
+
     def known_by(self) -> dict[str, Any]:
         """All that a measurement depends on besides its setting and rate."""
         return {
@@ -107,11 +125,13 @@ class Result:
         tuned: what the search came to.
         curve: stretches of the setting that was taken, by rate; empty if none holds.
         modelled: the objective's quantile by the capacity model, by rate.
+        others: what half and double the target would cost, by their factors.
     """
 
     tuned: Tuned
     curve: tuple[Stretch, ...]
     modelled: tuple[Point, ...]
+    others: Mapping[float, Other] = field(default_factory=dict)
 
 
 def tuned(job: Job, state: State, tell: Callable[[str], None]) -> Result:
@@ -121,30 +141,14 @@ def tuned(job: Job, state: State, tell: Callable[[str], None]) -> Result:
         tidegate.preparation.errors.PreparationError: Triton does not start, or refuses.
     """
     known_by = job.known_by()
-    with Bench(
-        job.candidate,
-        job.model,
-        job.backend,
-        job.triton,
-        job.objective,
-        job.requests,
-        job.effort.seconds,
-    ) as bench:
+    with job.bench() as bench:
 
         def probe(workers: Workers, largest: int) -> Learned:
             parts = {**known_by, "workers": asdict(workers), "largest": largest}
             found = state.recall("probe", parts, lambda: asdict(bench.probe(workers, largest)))
             return Learned(**found)
 
-        def measure(setting: Setting, rate_per_s: float) -> Stretch:
-            rate_per_s = float(f"{rate_per_s:.4g}")
-            parts = {**known_by, "setting": asdict(setting), "rate": rate_per_s}
-            tell(f"{setting}: {rate_per_s:g} requests a second")
-            found = state.recall(
-                "stretch", parts, lambda: asdict(bench.measure(setting, rate_per_s))
-            )
-            return Stretch(**found)
-
+        measure = partial(_measured, bench, job, state, tell, job.objective)
         effort = job.effort
         found = tune(
             job.grid(),
@@ -155,12 +159,61 @@ def tuned(job: Job, state: State, tell: Callable[[str], None]) -> Result:
             most_runs=effort.most_runs,
             tell=tell,
         )
+        others = {factor: other_targets.modelled(found, factor) for factor in FACTORS}
         if found.best is None:
-            return Result(found, (), ())
+            return Result(found, (), (), others)
         best = found.best
         shares = SHARES[1:2] if effort.quick else SHARES
         curve = [*best.stretches, *(measure(best.setting, s * best.rate_per_s) for s in shares)]
-    return Result(found, tuple(sorted(curve, key=lambda s: s.rate_per_s)), _modelled(found))
+    return Result(found, tuple(sorted(curve, key=lambda s: s.rate_per_s)), _modelled(found), others)
+
+
+def with_others(job: Job, result: Result, state: State, tell: Callable[[str], None]) -> Result:
+    """The result with what half and double the target cost as it is seen, if that is to be seen.
+
+    Raises:
+        tidegate.preparation.errors.PreparationError: Triton does not start, or refuses.
+    """
+    if not job.effort.other_runs:
+        return result
+    with job.bench() as bench:
+        others = {
+            factor: other_targets.measured(
+                result.tuned,
+                factor,
+                lambda objective: partial(_measured, bench, job, state, tell, objective),
+                most_runs=job.effort.other_runs,
+                tell=tell,
+            )
+            for factor in FACTORS
+        }
+    runs = sum(len(held.stretches) for other in others.values() for held in other.tried)
+    tuned = replace(result.tuned, runs=result.tuned.runs + runs)
+    return replace(result, tuned=tuned, others=others)
+
+
+def _measured(
+    bench: Bench,
+    job: Job,
+    state: State,
+    tell: Callable[[str], None],
+    objective: Objective,
+    setting: Setting,
+    rate_per_s: float,
+) -> Stretch:
+    """A stretch that is known, or measured now and kept."""
+    rate_per_s = float(f"{rate_per_s:.4g}")
+    parts = {
+        **job.known_by(),
+        "objective": asdict(objective),
+        "setting": asdict(setting),
+        "rate": rate_per_s,
+    }
+    tell(f"{setting}: {rate_per_s:g} requests a second")
+    found = state.recall(
+        "stretch", parts, lambda: asdict(bench.measure(setting, rate_per_s, objective))
+    )
+    return Stretch(**found)
 
 
 def _modelled(found: Tuned) -> tuple[Point, ...]:
