@@ -28,15 +28,19 @@ def pod_of(kube: KubeClient, holder: str) -> Object:
     return pod
 
 
-def kill_leader(kube: KubeClient, holder: str) -> None:
-    """SIGKILL for the leader's process: no time to give the Lease back."""
-    pod = pod_of(kube, holder)
+def kill(pod: Object, program: str) -> None:
+    """SIGKILL for the process of a pod's only container, which must be this program."""
     [status] = pod["status"]["containerStatuses"]
     container = status["containerID"].removeprefix("containerd://")
     rows = [line.split() for line in node_images.ctr(SETTINGS, "tasks", "list").splitlines()]
     [pid] = [int(row[1]) for row in rows if row[0] == container]
-    assert b"tidegate-operator" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    assert program.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
     os.kill(pid, signal.SIGKILL)
+
+
+def kill_leader(kube: KubeClient, holder: str) -> None:
+    """SIGKILL for the leader's process: no time to give the Lease back."""
+    kill(pod_of(kube, holder), "tidegate-operator")
 
 
 def delete_leader(kube: KubeClient, holder: str) -> None:

@@ -62,7 +62,7 @@ LAST_SECONDS: Final = 60.0
 NEVER_HERE: Final = (
     # Of an alert's exception: nothing here waits for any of them.
     'reason=~"Paused|WaitingForGPU|WaitingForGates"',
-    # Said by the quality component of models that ask for it: tests/contract.
+    # Said by the quality component of models that ask for it: test_quality.
     'condition="Accurate"',
     'condition="Steady"',
 )
