@@ -22,7 +22,7 @@ SOURCES = ("operator", "tests", "e2e", "helm")
 """What is linted and typed."""
 PREPARATION = "tests/integration/preparation"
 """Run by an interpreter of their own."""
-TWO_AT_A_TIME = ("-n", "2", "--dist", "loadfile")
+TWO_AT_A_TIME = ("-n", "2", "--dist", "loadfile", "--durations", "10")
 """The smallest machine that this is for has two cores; a module's servers are started once."""
 
 
