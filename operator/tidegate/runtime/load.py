@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import structlog
 
@@ -33,6 +33,7 @@ from tidegate.diagnosis import is_ready
 from tidegate.observed import Attained, Object
 from tidegate.resources.monitoring import INTERVAL_S as SCRAPE_INTERVAL_S
 from tidegate.runtime.cache import Key
+from tidegate.runtime.load_news import News
 from tidegate.runtime.load_source import LoadPages, LoadPod, LoadSource, in_flight, load_pods
 from tidegate.runtime.pods import READS_AT_ONCE, Answers, ReadError
 from tidegate.runtime.queue import KeyedQueue
@@ -51,10 +52,6 @@ UNREAD_S: Final = 2 * INTERVAL_S
 SWITCH_S: Final = 30.0
 """After so long by the other source only, its slower pace is the law's; and back."""
 SCRAPED: Final = replace(LAW, interval_s=SCRAPE_INTERVAL_S)
-REFRESH_S: Final = 60.0
-"""Between two wakes for figures alone."""
-FIGURE_STEP: Final = 0.1
-"""A figure that changed by this share is news, at that pace."""
 
 
 class Elsewhere(Protocol):
@@ -105,14 +102,6 @@ class _Revision:
     elsewhere_at: float | None = None
 
 
-class _Signal(NamedTuple):
-    """What matters to a decision, or to a condition."""
-
-    demands: tuple[tuple[Any, ...], ...]
-    latency_met: bool | None
-    errors_met: bool | None
-
-
 @dataclass
 class _Live:
     """One ModelDeployment whose load is read.
@@ -130,9 +119,7 @@ class _Live:
         in_flight: by UID, of pods that were read at the last look.
         answers: of the pods themselves.
         silent: pods that serve have not been read for long.
-        told: what the reconciler was last woken for.
-        figures: that it last saw.
-        woken_at: when.
+        news: what the reconciler was last woken for.
     """
 
     key: Key
@@ -147,9 +134,7 @@ class _Live:
     in_flight: dict[str, int] = field(default_factory=dict)
     answers: Answers = field(default_factory=Answers)
     silent: bool = False
-    told: _Signal | None = None
-    figures: tuple[float | None, ...] = ()
-    woken_at: float | None = None
+    news: News = field(default_factory=News)
 
 
 class LoadReader:
@@ -415,20 +400,9 @@ class LoadReader:
 
     def _wake(self, live: _Live) -> None:
         """Wake the reconciler if there is something new."""
-        now, attained = self._clock(), live.attained
-        signal = _Signal(
-            tuple(_of_demand(hash_, live.revisions[hash_]) for hash_ in sorted(live.revisions)),
-            None if attained is None else attained.latency_met,
-            None if attained is None else attained.errors_met,
-        )
-        figures = _figures(live)
-        if signal == live.told and (
-            (live.woken_at is not None and now - live.woken_at < REFRESH_S)
-            or not _moved(live.figures, figures)
-        ):
-            return
-        live.told, live.figures, live.woken_at = signal, figures, now
-        self._queue.add(live.key)
+        scaled = {hash_: (one.demand, one.law) for hash_, one in live.revisions.items()}
+        if live.news.has_come(live.attained, scaled, self._clock()):
+            self._queue.add(live.key)
 
 
 def _interval_s(live: _Live) -> float:
@@ -442,47 +416,3 @@ def _objective(load: Load) -> Objective:
         return Objective(None, 0.99, errors)
     target_ms = duration_ms(slo.latency.target)
     return Objective(int(target_ms), quantile(slo.latency.quantile), errors)
-
-
-def _of_demand(hash_: str, revision: _Revision) -> tuple[Any, ...]:
-    """What of a demand may change the replicas or a condition."""
-    demand = revision.demand
-    if demand is None:
-        return (hash_,)
-    return (
-        hash_,
-        demand.required_replicas,
-        demand.required_max,
-        demand.infeasible,
-        demand.capacity_per_pod is not None,
-        demand.coverage >= revision.law.least_coverage,
-        demand.age_s <= revision.law.stale_intervals * revision.law.interval_s,
-    )
-
-
-def _figures(live: _Live) -> tuple[float | None, ...]:
-    """What status shows."""
-    attained = live.attained
-    shown: list[float | None] = []
-    if attained is not None and attained.answered:
-        shown += [attained.quantile_ms, attained.failed / attained.answered]
-    else:
-        shown += [None, None]
-    for hash_ in sorted(live.revisions):
-        demand = live.revisions[hash_].demand
-        shown += [
-            None if demand is None else demand.arrivals_per_s,
-            None if demand is None else demand.capacity_per_pod,
-        ]
-    return tuple(shown)
-
-
-def _moved(before: Sequence[float | None], now: Sequence[float | None]) -> bool:
-    if len(before) != len(now):
-        return True
-    for old, new in zip(before, now, strict=True):
-        if (old is None) != (new is None):
-            return True
-        if old is not None and new is not None and abs(new - old) > FIGURE_STEP * max(old, new):
-            return True
-    return False

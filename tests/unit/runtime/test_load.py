@@ -22,12 +22,12 @@ from tidegate.runtime.cache import Key
 from tidegate.runtime.load import (
     INTERVAL_S,
     OTHERS_INTERVAL_S,
-    REFRESH_S,
     SCRAPED,
     SWITCH_S,
     UNREAD_S,
     LoadReader,
 )
+from tidegate.runtime.load_news import REFRESH_S
 from tidegate.runtime.load_source import LoadPod, load_pods
 from tidegate.runtime.pods import PodAt, ReadError
 from tidegate.runtime.queue import KeyedQueue
