@@ -18,6 +18,8 @@ from tests.unit.plan.world import (
     pending_for_gpu,
 )
 from tidegate.actions import Apply, ShortLoad, WriteStatus
+from tidegate.api.spec import parse
+from tidegate.inactive import inactive_fields
 from tidegate.observed import Failure, GoldenResult, Measurements, Ref
 from tidegate.plan import plan
 from tidegate.platform import Images, Platform, Profile
@@ -476,6 +478,44 @@ def test_nothing_is_silently_ignored() -> None:
         *("slo.latency", "replicas"),
         "traffic.timeout",
     }
+
+
+GATEWAY = {"traffic": {"gateway": {"parentRefs": [{"name": "public"}]}}}
+OTHER: dict[str, Any] = {
+    "steps": [{"weight": "10%"}],
+    "mirror": {"percent": "20%"},
+    "pin": {"headers": {"x-canary": "yes"}},
+    "onInconclusive": {"action": "RollBack"},
+    "surgeWait": "1m",
+    "confidence": "99%",
+}
+
+
+@pytest.mark.parametrize(
+    ("blocks", "unread"),
+    [
+        (GATEWAY, []),
+        ({}, ["steps", "mirror", "pin", "onInconclusive"]),
+        (GATEWAY | {"rollout": {"strategy": "BlueGreen"}}, ["steps", "onInconclusive"]),
+        (
+            GATEWAY | {"rollout": {"strategy": "BlueGreen", "mirror": {"mode": "Required"}}},
+            ["steps"],
+        ),
+        (
+            GATEWAY | {"rollout": {"strategy": "Recreate", "surge": "Never"}},
+            ["steps", "mirror", "onInconclusive", "surge", "surgeWait"],
+        ),
+        (GATEWAY | {"rollout": {"surge": "Always"}}, ["surgeWait"]),
+        (GATEWAY | {"runtime": {"sidecar": "Off"}}, ["confidence"]),
+    ],
+)
+def test_each_field_of_a_rollout_that_is_not_read_is_listed_with_the_reason(
+    blocks: dict[str, Any], unread: list[str]
+) -> None:
+    rollout = OTHER | blocks.get("rollout", {})
+    found = inactive_fields(parse({"model": version(3), **blocks, "rollout": rollout}))
+    assert [i.field for i in found] == [f"rollout.{field}" for field in unread]
+    assert all(i.reason for i in found)
 
 
 EDITS = st.sampled_from(
