@@ -215,11 +215,22 @@ def test_during_a_rollout_none_are_taken_away_and_the_canary_gets_its_own_number
     )
     found.step()
     found.now += timedelta(seconds=400)
-    found.measurements = replace(found.measurements, load={stable: demand(found, 40.0)})
+    canary = str(found.status["revisions"]["canary"]["hash"])
+    # Far slower than stable, and it gets next to nothing yet; both together get 200 a second.
+    slow = demand(found, 10.0, capacity_per_pod=40.0, cautious_per_pod=36.0)
+    found.measurements = replace(
+        found.measurements, load={stable: demand(found, 190.0), canary: slow}
+    )
     for _ in range(5):
         found.step()
     assert asked(found) == 6
     assert found.status["scaling"]["hold"] == "RolloutLive"
+    # Half of the traffic, with as much for each pod as stable's have: all that it needs for 200.
+    counts = {
+        d["metadata"]["labels"]["tidegate.dev/revision"]: d["spec"]["replicas"]
+        for d in found.of_kind("Deployment")
+    }
+    assert counts == {stable: 6, canary: 7}
 
 
 def test_fixed_and_external_leave_the_number_to_people() -> None:
