@@ -218,7 +218,9 @@ PAGES: Final[Mapping[str, Page]] = {
         ends={"kubectl tidegate doctor": 1},
     ),
     "docs/reference/events.md": Page(both(of_models(magika=d.STEADY), with_event)),
-    f"{RUNBOOKS}no-leader.md": Page(both(with_lease, with_logs)),
+    f"{RUNBOOKS}no-leader.md": Page(
+        both(with_lease, with_logs), ends={"kubectl tidegate doctor": 1}
+    ),
     f"{RUNBOOKS}rolled-back.md": Page(both(with_logs, of_models(magika=d.ROLLED_BACK))),
     f"{RUNBOOKS}waiting-for-gpu.md": Page(both(of_models(magika=d.GPU), with_node)),
 }
