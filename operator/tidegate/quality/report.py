@@ -182,14 +182,18 @@ class _Reporting:
         """How far a canary's fields lie from stable's, since the canary's first day."""
         mine = self.figures.get(canary, Figures()).days
         theirs = self.figures.get(stable, Figures()).days
+        began = min((day for days in mine.values() for day in days), default=None)
+        if began is None:
+            return []
         found = []
         for index, (name, bins) in enumerate(self.bins.items()):
-            first = min(mine.get(name, {}), default=None)
-            if first is None:
-                continue
+            days = mine.get(name, {})
+            first = min(days, default=began)
             before = _added(c for day, c in theirs.get(name, {}).items() if day >= first)
-            after = _added(mine[name].values())
-            found.append((name, shift(bins, before, after, self._error * _part(index))))
+            after = _added(days.values())
+            # What stable's samples have and the canary's lack is not known to be steady.
+            if before or after:
+                found.append((name, shift(bins, before, after, self._error * _part(index))))
         return found
 
     def _from_its_first_days(self, stable: str) -> list[tuple[str, Shift]]:

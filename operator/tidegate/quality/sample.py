@@ -7,6 +7,7 @@ tensor, so none can be kept by mistake.
 from typing import Annotated, Any, Final, Self
 
 from pydantic import (
+    AfterValidator,
     AllowInfNan,
     BeforeValidator,
     Field,
@@ -39,8 +40,15 @@ def _text_of_class(value: Any) -> Any:
     return str(value) if isinstance(value, int) else value
 
 
+def _printable(value: str) -> str:
+    """Classes are shown in terminals and pages; those of others shall not steer them."""
+    if not value.isprintable():
+        raise ValueError("has letters that cannot be printed")
+    return value
+
+
 Text = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=64)]
-Class = Annotated[Text, BeforeValidator(_text_of_class)]
+Class = Annotated[Text, BeforeValidator(_text_of_class), AfterValidator(_printable)]
 Id = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=128)]
 Revision = Annotated[str, StringConstraints(strict=True, pattern=r"^[a-z0-9]{1,40}$")]
 Number = Annotated[StrictFloat, AllowInfNan(False)]

@@ -107,6 +107,24 @@ class TestAccurate:
 
 
 class TestSteady:
+    def test_a_field_that_only_stable_has_is_not_known_to_be_steady(self) -> None:
+        bins = {**BINS, "score": Bins(edges=(0.5,)), "gone": Bins(edges=(0.5,))}
+        label = {TODAY: {"cat": 4000, "dog": 4000}}
+        mine = Figures(days={"label": label})
+        both = {"label": label, "score": {TODAY: {"0": 4000, "1": 4000}}}
+        # Nobody sends it any more.
+        past = {TODAY - 9: {"0": 4000, "1": 4000}}
+        for theirs, expected in (
+            ({"label": label, "gone": past}, ("True", "Shown")),
+            ({**both, "gone": past}, ("Unknown", "TooFewSamples")),
+        ):
+            figures = {"aaa": Figures(days=theirs), "bbb": mine}
+            found = report(deployment("bbb"), SHIFT, bins, figures, NOW)
+            assert verdict(found) == expected
+        assert "score may have moved by up to 52.6% still" in found.verdicts[0].message
+        figures = {"aaa": Figures(days=both), "bbb": Figures(days=both)}
+        assert verdict(report(deployment("bbb"), SHIFT, bins, figures, NOW)) == ("True", "Shown")
+
     @pytest.mark.parametrize(
         ("canary", "stable", "expected"),
         [

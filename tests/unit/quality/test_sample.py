@@ -44,6 +44,8 @@ def test_classes_may_be_numbered(given: Any, text: str) -> None:
         ({"values": {f"v{i}": 1.0 for i in range(51)}}, "values"),
         ({"label": "x" * 65}, "label"),
         ({"label": ""}, "label"),
+        ({"label": "\x1b[2Jcat"}, "label"),
+        ({"label": "cat\u202e"}, "label"),
         ({"label": 0.5}, "label"),
         ({"image": "..."}, "image"),
         ({"revision": "../x"}, "revision"),

@@ -211,6 +211,7 @@ class Answering:
             model: found
             for model, found in policies.items()
             if isinstance(found, Policy)
+            and model in self._known
             and self._is_due(model, min(TIDY_EVERY_S, units.duration_s(found.keep)))
         }
         gone = set()
