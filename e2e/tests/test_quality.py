@@ -57,7 +57,7 @@ CONTENTS: Final = (*[TEXT] * 4, *TRUTH)
 """What is asked, in turn: five times of six the first."""
 AT_ONCE: Final = 6
 SECRET_CLASS: Final = "a-diagnosis"
-KEEP_S: Final = 20.0
+KEEP_S: Final = 30.0
 SCENARIO: Final = Scenario(
     "quality",
     "same",
