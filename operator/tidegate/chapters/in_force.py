@@ -6,9 +6,7 @@ from dataclasses import replace
 from tidegate import status as status_document
 from tidegate.observed import Object, Observed, Ref
 from tidegate.record import Phase, Record
-from tidegate.resources.route import API_VERSION as ROUTE_VERSION
-from tidegate.resources.route import KIND as ROUTE_KIND
-from tidegate.resources.route import record_of
+from tidegate.resources.route import record_carried
 from tidegate.resources.services import revision_of
 from tidegate.revision import Revision
 from tidegate.rollout import LIVE
@@ -18,8 +16,7 @@ def record_in_force(observed: Observed, known: Mapping[str, Revision]) -> Record
     """The decision that holds: from the route, the entry Service, or the last status."""
     name = observed.deployment["metadata"]["name"]
     entry = observed.children.get(Ref("v1", "Service", name))
-    route = observed.children.get(Ref(ROUTE_VERSION, ROUTE_KIND, name))
-    found = next((r for o in (route, entry) if o is not None and (r := record_of(o))), None)
+    found = record_carried(name, observed.children)
     if found is None:
         found = status_document.record_of(observed.deployment)
         serves = revision_of(entry) if entry is not None else None

@@ -32,7 +32,7 @@ from typing import Any, Final
 from tidegate.api.names import DECISION_ANNOTATION
 from tidegate.api.spec import Gateway, Spec
 from tidegate.api.units import duration_ms
-from tidegate.observed import Object
+from tidegate.observed import Object, Ref
 from tidegate.record import Record
 from tidegate.resources.meta import metadata
 from tidegate.resources.services import GRPC_PORT, HTTP_PORT, MIRROR_PORT
@@ -220,6 +220,16 @@ def record_of(carrier: Object) -> Record | None:
     """The decision that a route, or an entry Service, carries; None where none can be read."""
     found = (carrier["metadata"].get("annotations") or {}).get(DECISION_ANNOTATION)
     return Record.load(found)
+
+
+def record_carried(name: str, children: Mapping[Ref, Object]) -> Record | None:
+    """The decision that a ModelDeployment's route carries, else its entry Service."""
+    for ref in (Ref(API_VERSION, KIND, name), Ref("v1", "Service", name)):
+        carrier = children.get(ref)
+        found = None if carrier is None else record_of(carrier)
+        if found is not None:
+            return found
+    return None
 
 
 def shares_of(route: Object) -> dict[str, float]:

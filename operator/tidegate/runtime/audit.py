@@ -12,7 +12,6 @@ Of replicas, each write that was acknowledged is recorded.
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -24,15 +23,14 @@ from tidegate.analysis.judgement import Judgement
 from tidegate.api.names import REQUEST_ANNOTATION
 from tidegate.observed import Measured, Object, Observed, Ref
 from tidegate.record import Phase, Record
-from tidegate.resources.route import API_VERSION as ROUTE_VERSION
-from tidegate.resources.route import KIND as ROUTE_KIND
-from tidegate.resources.route import record_of
+from tidegate.resources.route import record_carried
 from tidegate.revision import Revision, known_revisions
 from tidegate.rollout import FAILS_AT_ONCE, LIVE, TEST_REASONS, evidence_of
 from tidegate.runtime.cache import Key, uid_of
 from tidegate.runtime.telemetry import Metrics
 from tidegate.runtime.tracing import OFF, Tracer
 from tidegate.status import record_of as record_in_status
+from tidegate.turns import ENTERED, OUTCOMES, Turn, turns
 
 log: Final = structlog.get_logger(__name__)
 
@@ -53,118 +51,8 @@ OTHER: Final = "Other"
 FIRST: Final = "first"
 """Outcome of a rollout that had no revision to go back to."""
 
-_ENTERED: Final = {
-    Phase.VERIFYING: "Verifying",
-    Phase.MIRRORING: "Mirroring",
-    Phase.CANARY: "StepTaken",
-    Phase.BAKING: "Promoted",
-    Phase.PROMOTED: "RolloutComplete",
-    Phase.ROLLED_BACK: "RolledBack",
-    Phase.SUPERSEDED: "Superseded",
-}
 _MOVES: Final = frozenset(verbs.Verb) - {verbs.Verb.PAUSE, verbs.Verb.RESUME}
 """Verbs that something follows from at once."""
-_OUTCOMES: Final = {
-    "RolloutComplete": "promoted",
-    "RolledBack": "rolled_back",
-    "Superseded": "superseded",
-    "Reverted": "superseded",
-}
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One thing that was decided.
-
-    Attributes:
-        decision: what, in the words of the events.
-        record: what is in force from then on.
-        at: when it was decided, RFC 3339.
-        revision: hash of the revision on trial.
-        stable: hash of the revision beside it; empty: there is none.
-        began: when its rollout began, RFC 3339.
-        weight_before: share of the traffic that the revision had, 0 to 1.
-        asked_by: who asked for it; empty: nobody did.
-    """
-
-    decision: str
-    record: Record
-    at: str
-    revision: str
-    stable: str
-    began: str
-    weight_before: float
-    asked_by: str = ""
-
-    @property
-    def outcome(self) -> str:
-        """What became of the rollout: promoted, rolled_back, superseded; empty: it goes on."""
-        return _OUTCOMES.get(self.decision, "")
-
-
-def turns(before: Record, after: Record, asked_by: str = "") -> list[Turn]:
-    """What was decided between two records, in order.
-
-    Args:
-        before: the one that was in force.
-        after: the one that is.
-        asked_by: whose request was handled meanwhile; empty: nobody's.
-    """
-    found: list[Turn] = []
-    weight = before.weight if before.phase in LIVE else 0.0
-    if after.started and after.started != before.started:
-        if before.phase in LIVE and after.past:
-            # It ended and the next one began in one write.
-            past = after.past
-            reason, _, message = str(past.get("reason", "")).partition(": ")
-            ended = replace(before, weight=0.0, mirror=0.0, reason=reason, message=message)
-            if past["outcome"] == Phase.PROMOTED:
-                ended = replace(ended, phase=Phase.PROMOTED, stable=before.canary, canary="")
-            else:
-                ended = replace(ended, phase=Phase(past["outcome"]))
-            found.append(_turn(ended, before, str(past["time"]), weight, asked_by))
-        began = replace(after, phase=Phase.PREPARING, weight=0.0, mirror=0.0, step=None)
-        found.append(
-            Turn(
-                "RolloutStarted",
-                began,
-                after.started,
-                after.canary or after.stable,
-                after.stable if after.canary else "",
-                after.started,
-                0.0,
-                asked_by,
-            )
-        )
-        if after.phase is Phase.PREPARING:
-            return found
-        before, weight = began, 0.0
-    if (after.phase, after.step, after.since) == (before.phase, before.step, before.since):
-        return found
-    if after.phase is Phase.PREPARING or (after.phase is before.phase and after.phase not in LIVE):
-        return found
-    forced = before.forced.partition(" by ")[2]
-    found.append(_turn(after, before, after.since, weight, asked_by or forced))
-    return found
-
-
-def _turn(after: Record, before: Record, at: str, weight: float, asked_by: str) -> Turn:
-    decision = _ENTERED.get(after.phase, str(after.phase))
-    if after.phase is Phase.SUPERSEDED and after.reason == "Reverted":
-        decision = "Reverted"
-    revision = after.stable if after.phase is Phase.PROMOTED else after.canary
-    other = before.stable if after.phase is Phase.PROMOTED else after.stable
-    return Turn(decision, after, at, revision, other, after.started, weight, asked_by)
-
-
-def in_force(name: str, children: Mapping[Ref, Object]) -> Record | None:
-    """The record that holds: of the route, else of the entry Service."""
-    for ref in (Ref(ROUTE_VERSION, ROUTE_KIND, name), Ref("v1", "Service", name)):
-        carrier = children.get(ref)
-        found = None if carrier is None else record_of(carrier)
-        if found is not None:
-            return found
-    return None
 
 
 class Auditor:
@@ -214,7 +102,7 @@ class Auditor:
             measured: what the decision rested on; None: nothing.
             bad_for_s: seconds since the canary first failed or was slow; None: not seen.
         """
-        record = in_force(key.name, children)
+        record = record_carried(key.name, children)
         if record is None:
             return
         uid = uid_of(deployment)
@@ -335,11 +223,11 @@ class Auditor:
 
 def _begin_at_zero(metrics: Metrics) -> None:
     """Make every series that can be named: Prometheus sees no increase in a series' first value."""
-    for decision in ("RolloutStarted", "Reverted", SCALED, *_ENTERED.values()):
+    for decision in ("RolloutStarted", "Reverted", SCALED, *ENTERED.values()):
         reasons = (*COUNTED_REASONS, OTHER) if decision == "RolledBack" else ("",)
         for reason in reasons:
             metrics.decisions.labels(decision, reason)
-    for outcome in (FIRST, *_OUTCOMES.values()):
+    for outcome in (FIRST, *OUTCOMES.values()):
         metrics.rollout_seconds.labels(outcome)
     for verb in verbs.Verb:
         for result in ("granted", "refused", "unknown"):

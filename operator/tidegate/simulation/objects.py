@@ -21,7 +21,7 @@ from tidegate.observed import Ref
 from tidegate.record import Record
 from tidegate.resources.route import API_VERSION as ROUTE_VERSION
 from tidegate.resources.route import KIND as ROUTE_KIND
-from tidegate.resources.route import record_of, shares_of
+from tidegate.resources.route import record_carried, shares_of
 from tidegate.resources.services import revision_of
 
 NAMESPACE: Final = "simulated"
@@ -82,11 +82,7 @@ class Objects:
     @property
     def record(self) -> Record:
         """The decision in force."""
-        for ref in (Ref(ROUTE_VERSION, ROUTE_KIND, self.name), Ref("v1", "Service", self.name)):
-            found = record_of(self.children[ref]) if ref in self.children else None
-            if found is not None:
-                return found
-        return Record(stable="")
+        return record_carried(self.name, self.children) or Record(stable="")
 
     def shares(self) -> dict[str, float]:
         """Share of the clients' requests by revision: as the route says, else the entry Service."""

@@ -11,11 +11,12 @@ from tidegate.actions import Action, Apply, Event, Measure, Plan, Scale
 from tidegate.api.names import DECISION_ANNOTATION
 from tidegate.observed import Ref
 from tidegate.record import Phase, Record
-from tidegate.runtime.audit import Auditor, turns
+from tidegate.runtime.audit import Auditor
 from tidegate.runtime.cache import Key
 from tidegate.runtime.otlp import Traces
 from tidegate.runtime.telemetry import Metrics
 from tidegate.runtime.tracing import OFF, Tracer
+from tidegate.turns import turns
 
 KEY = Key("demo", "detector")
 BAD_FOR_S = 1.5
