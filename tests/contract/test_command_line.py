@@ -400,7 +400,7 @@ class TestVerbs:
     def test_without_an_operator(self, kube: KubeClient, configs: dict[str, Path]) -> None:
         create(kube, "magika", d.STEP)
         done = tidegate(configs["ada"], "pause", "magika", "--timeout", "1s", *N, code=4)
-        assert "asked, but not handled within 1s; it stays asked" in done.stderr
+        assert "asked, but not handled within 1s; it stays asked; does an operator" in done.stderr
 
 
 class TestWait:
@@ -463,6 +463,7 @@ class TestWait:
         )
         done = tidegate(configs["vera"], "wait", "magika", "--timeout", "1s", *N, code=4)
         assert "the operator has not looked at this spec yet" in done.stderr
+        assert done.stderr.endswith("lead, and watch this namespace? tidegate doctor\n")
 
 
 class TestWatching:

@@ -14,6 +14,7 @@ from tidegate.cli.trouble import Exit, Trouble
 from tidegate.verbs import Request, Verb, parse
 from tidegate.view import facts
 from tidegate.view.facts import Document
+from tidegate.view.reasons import NOBODY_LOOKS
 
 ON_TRIAL: Final = (Verb.ABORT, Verb.PROMOTE, Verb.SKIP_STEP)
 """Verbs that mean the canary on trial: it is named, so that a later one is not hit."""
@@ -244,6 +245,5 @@ def too_late(request: Request, timeout_s: float) -> str:
     """What to say where the operator took too long."""
     return (
         f"{request.verb.value}: asked, but not handled within {facts.span(timeout_s)}; it stays "
-        "asked. Does an operator lead? "
-        "kubectl get leases -A --field-selector metadata.name=tidegate-operator"
+        f"asked; {NOBODY_LOOKS}"
     )

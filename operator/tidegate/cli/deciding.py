@@ -219,6 +219,7 @@ def wait(
     What changes meanwhile goes to stderr.
     """
     from tidegate.cli import waiting
+    from tidegate.view.reasons import NOBODY_LOOKS
 
     limit_s = seconds(timeout)
     with connected(namespace, context, kubeconfig) as (client, space):
@@ -236,4 +237,4 @@ def wait(
             typer.echo(text)
         return
     mend = f"see tidegate explain {name}" if code is Exit.FAILED else f"see tidegate get {name}"
-    raise Trouble(text, mend, code=code)
+    raise Trouble(text, NOBODY_LOOKS if waiting.NOT_LOOKED in text else mend, code=code)

@@ -12,6 +12,7 @@ from tidegate.view import facts
 from tidegate.view.facts import Document
 
 POLL_S: Final = 1.0
+NOT_LOOKED: Final = "the operator has not looked at this spec yet"
 
 
 class Goal(StrEnum):
@@ -32,7 +33,7 @@ def outcome(document: Document, goal: Goal) -> tuple[Exit | None, str]:
     """
     name = document["metadata"]["name"]
     if not facts.current(document):
-        return None, "the operator has not looked at this spec yet"
+        return None, NOT_LOOKED
     available, ready = facts.is_true(document, "Available"), facts.is_true(document, "Ready")
     rolling = facts.rolling(document)
     stable = facts.revision(document, "stable").get("hash") or ""

@@ -115,6 +115,13 @@ def test_nothing_to_do_that_to(
     assert str(caught.value) == expected
 
 
+def test_nobody_handles_it() -> None:
+    assert asking.too_late(REQUEST, 30.0) == (
+        "retry: asked, but not handled within 30s; it stays asked; does an operator lead, and "
+        "watch this namespace? tidegate doctor"
+    )
+
+
 def test_a_start_that_fits_two() -> None:
     two = d.deployment({"history": [{"revision": "aa11"}, {"revision": "aa22"}]})
     with pytest.raises(Trouble, match="aa may be aa11 or aa22; write more of it"):
