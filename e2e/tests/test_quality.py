@@ -535,7 +535,6 @@ class TestThroughAGateway:
             timeout_seconds=READY_SECONDS,
             state=lambda: log_of(cluster),
         )
-        assert hold(space.live(stage.name)) == "WaitingForGates"
         self._counts_on(clients, odd, labels)
 
         # Told to end, it takes the answer back; another pod begins with what this one kept.
@@ -547,9 +546,10 @@ class TestThroughAGateway:
             lambda f: said(f, "Accurate") == ("Unknown", "NotLookedAt"),
             "taken back",
         )
-        assert hold(space.live(stage.name)) == "WaitingForGates"
         space.until(stage.name, lambda f: said(f, "Accurate") == ("True", "Shown"), "known again")
         self._counts_on(clients, odd, labels)
+        found = space.live(stage.name)
+        assert (stable(found)["hash"], canary(found)) == (stage.stable_hash, odd)
         tidegate(space, "abort", stage.name)
         space.until(stage.name, lambda f: not canary(f), "taken back")
 
@@ -557,7 +557,7 @@ class TestThroughAGateway:
         return all(p["status"]["containerStatuses"][0]["ready"] for p in pods(cluster))
 
     def _counts_on(self, clients: Clients, revision: str, labels: int) -> None:
-        """One more label is added to those from before."""
+        """More labels are added to those from before."""
         clients.poster.taken("labels", {"revision": revision, "labels": 1000, "right": 1000})
         clients.stage.space.until(
             clients.stage.name,
@@ -569,7 +569,7 @@ class TestThroughAGateway:
         stage, post = clients.stage, clients.poster
         sample = {"revision": stage.stable_hash, "id": "patient-7", "label": SECRET_CLASS}
         began = time.monotonic()
-        post.taken("samples", {**sample, "values": {"size_kb": 31.25}})
+        post.taken("samples", {**sample, "values": {"score": 0.9, "size_kb": 31.25}})
         assert SECRET_CLASS.encode() in everything(folder)
         assert b"patient-7" not in everything(folder), "ids are kept as hashes"
         assert b"size_kb" not in everything(folder), "a field that is left out"
