@@ -1,8 +1,8 @@
 """How many replicas a revision is to have: as the spec says, or as the measured load needs.
 
-The spec's own number may have two who write it by turns, such as an HPA and a GitOps tool. Field
-owners tell who wrote it last, status remembers who did before; while they quarrel the higher one of
-their numbers stays.
+In External mode the spec's number may have two who write it by turns, an HPA and a GitOps tool.
+Field owners tell who wrote it last, status remembers who did before; while they quarrel the higher
+one of their numbers stays.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -77,7 +77,8 @@ def replicas(
     if spec.replicas is None:
         return Replicas(spec.scaling.min_replicas, f"{mode}: scaling.minReplicas")
     known = tuple(set_by)
-    quarrel = _quarrel(known, now_s)
+    # Where the number is a person's, it is theirs to change as often as they like.
+    quarrel = _quarrel(known, now_s) if mode is ScalingMode.EXTERNAL else None
     if quarrel is None:
         return Replicas(spec.replicas, f"{mode}: spec.replicas", set_by=known)
     theirs, mine, rest_s = quarrel
@@ -104,7 +105,7 @@ def setters(deployment: Object) -> tuple[SetBy, ...]:
     number = deployment["spec"].get("replicas")
     # Two who set the same number both own it: the later one.
     owners = [
-        (str(entry.get("time") or ""), str(entry.get("manager")))
+        (str(entry.get("time") or ""), _whose(str(entry.get("manager"))))
         for entry in deployment["metadata"].get("managedFields") or ()
         if owns_replicas(entry)
     ]
@@ -153,6 +154,11 @@ def quarrel_told(deployment: Object, scale: Replicas) -> Iterable[Action]:
 def owns_replicas(entry: Mapping[str, Any]) -> bool:
     """Whether an entry of ``managedFields`` owns ``spec.replicas``."""
     return "f:replicas" in ((entry.get("fieldsV1") or {}).get("f:spec") or {})
+
+
+def _whose(manager: str) -> str:
+    """One for all of kubectl's own (scale, edit, patch, apply): a person uses one and the other."""
+    return "kubectl" if manager.startswith("kubectl") else manager
 
 
 def _called(manager: str) -> str:

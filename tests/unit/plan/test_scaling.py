@@ -345,6 +345,21 @@ def test_who_goes_the_same_way_or_comes_late_does_not_quarrel() -> None:
     assert "OtherScaler" not in {e.reason for e in found.events}
 
 
+def test_a_person_who_changes_their_mind_is_obeyed() -> None:
+    """With one command of kubectl's and with another; in Fixed mode whoever they are."""
+    for mode, others in (("External", ("kubectl", "kubectl-edit")), ("Fixed", (HPA, "flux"))):
+        found = external(2)
+        found.edit(scaling={"mode": mode})
+        for number in (5, 2, 4, 1):
+            for manager in others:
+                found.now += timedelta(seconds=30)
+                set_by(found, manager, number)
+                found.settle()
+                assert asked(found) == number
+                number += 1
+        assert "OtherScaler" not in {e.reason for e in found.events}
+
+
 def test_who_sets_the_same_number_changes_nothing() -> None:
     found = external(2)
     found.now += timedelta(seconds=30)
