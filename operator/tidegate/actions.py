@@ -1,7 +1,7 @@
 """What a plan may ask of the world. Carried out by `tidegate.runtime`, in order."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tidegate.analysis.judgement import Objective
@@ -112,6 +112,7 @@ class Measure:
         state: evidence gathered before this process began, from status; empty: none.
         uneven: how many times the requests of a stable pod a canary pod gets, where that is too
             much for their latencies to be compared; None: they can be.
+        seen: by test, when the canary first and last did what it counts, from status.
     """
 
     stable: str
@@ -122,6 +123,7 @@ class Measure:
     interval_s: float
     state: str = ""
     uneven: float | None = None
+    seen: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -93,24 +93,32 @@ class Trial:
         self.silent: tuple[Asked, ...] = ()
         self._ledger: Ledger | None = None
         self._looked_s: float | None = None
+        self._began_s = 0.0
         self._suspect_until_s = 0.0
         self._uneven: float | None = None
         self._uneven_until_s = 0.0
         self._read_s: dict[str, float] = {}
         # By UID: streams and single requests since the pod's sidecar started.
         self._started: dict[str, tuple[int, int]] = {}
+        # By test: what it had counted at the last look; when that grew, first and last.
+        self._counted: dict[Test, int] = {}
+        self._seen = dict(measure.seen)
         # Seconds and client requests of recent looks; seconds and requests in flight a stable pod.
         self._rates: deque[tuple[float, int]] = deque()
         self._loads: deque[tuple[float, float]] = deque()
         self._told: _Signal | None = None
 
     def is_of(self, measure: Measure) -> bool:
-        """Whether that asks for the same rollout."""
+        """Whether that asks for the same rollout, judged by the same objective.
+
+        With another one evidence begins anew: what the canary's pods counted is counted again.
+        """
         mine = self.measure
-        return (mine.stable, mine.canary, mine.started) == (
+        return (mine.stable, mine.canary, mine.started, mine.objective) == (
             measure.stable,
             measure.canary,
             measure.started,
+            measure.objective,
         )
 
     def want(self, measure: Measure) -> None:
@@ -143,6 +151,10 @@ class Trial:
         judgement = self._explained(self._evidence.judge())
         if self.first_bad_s is None and (block.canary.failed or block.canary.slow):
             self.first_bad_s = at_s if self._looked_s is None else self._looked_s
+        if self._looked_s is None:
+            self._began_s = at_s
+            # Pods may have served for long, and of stable's that is not known: no share of this.
+            block = replace(block, canary_arrivals=0, stable_arrivals=0)
         self._looked_s = at_s
         if block.canary.failed or block.hanging or _looks_bad(judgement):
             self._suspect_until_s = at_s + SUSPECT_FOR_S
@@ -164,6 +176,7 @@ class Trial:
             read_at=(
                 None if self.all_read_s is None else datetime.fromtimestamp(self.all_read_s, UTC)
             ),
+            blind_s=at_s - (self._began_s if self.all_read_s is None else self.all_read_s),
             since=measure.since,
             unread=block.unread,
             hanging=block.hanging,
@@ -175,11 +188,25 @@ class Trial:
             arrivals_per_s=self._arrivals_per_s(block),
             in_flight_per_pod=self._in_flight_per_pod(block, readings),
             state=before.state if before else "",
+            seen=self._sightings(judgement, at_s),
         )
         self.silent = tuple(
             p for p in missing if at_s - self._read_s.setdefault(p.uid, at_s) > UNREAD_S
         )
         return self._news(self.measured)
+
+    def _sightings(self, judgement: Judgement, at_s: float) -> dict[str, str]:
+        """By test, when the canary first and last did what it counts."""
+        for result in judgement.results:
+            before = self._counted.get(result.test)
+            self._counted[result.test] = result.canary_count
+            if before is None and self.resumed:
+                continue  # counted by an earlier process
+            if result.canary_count > (before or 0):
+                now = _stamp(at_s)
+                first = self._seen.get(result.test, now).partition("/")[0]
+                self._seen[result.test] = f"{first}/{now}"
+        return dict(self._seen)
 
     def write_down(self) -> None:
         """Put the evidence so far into `measured`, for `Measure.state` of a later process."""
@@ -276,6 +303,10 @@ def epoch_of(text: str) -> float | None:
         return datetime.fromisoformat(text).timestamp()
     except ValueError:
         return None
+
+
+def _stamp(at_s: float) -> str:
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _looks_bad(judgement: Judgement) -> bool:

@@ -64,6 +64,7 @@ class Measured:
         started: when the rollout began, as in the `Measure`.
         judgement: of all that was seen since.
         read_at: the last time that every pod of the canary could be read; None: never yet.
+        blind_s: for how long they could not, in the sight of this process.
         unread: names of pods that could not be read at the last look.
         hanging: names of canary pods that owe answers and give none.
         canary_arrivals: client requests that reached the canary since `since`.
@@ -75,6 +76,8 @@ class Measured:
         arrivals_per_s: client requests a second, both revisions together; None: unknown yet.
         in_flight_per_pod: mean requests in flight in one stable pod; None: unknown yet.
         state: the evidence as text, to go on from after a restart; at most 4 KiB.
+        seen: by test, when the canary first and last did what it counts: two RFC 3339 times with a
+            slash between.
     """
 
     stable: str
@@ -82,6 +85,7 @@ class Measured:
     started: str
     judgement: Judgement
     read_at: datetime | None
+    blind_s: float = 0.0
     since: str = ""
     unread: tuple[str, ...] = ()
     hanging: tuple[str, ...] = ()
@@ -93,6 +97,7 @@ class Measured:
     arrivals_per_s: float | None = None
     in_flight_per_pod: float | None = None
     state: str = ""
+    seen: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,8 @@ class Record:
             return {}
         found = {"revision": revision, "outcome": str(self.phase), "time": self.since}
         text = ": ".join(part for part in (self.reason, self.message) if part)
+        if self.phase is Phase.ROLLED_BACK and self.evidence:
+            text += f" Evidence, {numbers(self.evidence)}."
         return found | ({"reason": text} if text else {})
 
     def dump(self) -> str:
@@ -110,3 +112,17 @@ class Record:
             return cls(**{"stable": "", **found, "phase": Phase(found.get("phase", "Promoted"))})
         except (ValueError, TypeError, AttributeError):
             return None
+
+
+def numbers(evidence: Mapping[str, Any]) -> str:
+    """A test's numbers in one line; empty where there are none."""
+    if not evidence:
+        return ""
+    e = evidence
+    parts = [
+        f"{e.get('test')}: {e.get('canary')} ({e.get('observed')}) against {e.get('bound')}"
+        + (f", stable {e['stable']}" if e.get("stable") else ""),
+        f"e-value {e.get('evidence')}, needed {e.get('needed')}",
+    ]
+    parts += [f"{key} {e[key]}" for key in ("clusters", "seen") if e.get(key)]
+    return "; ".join(parts)

@@ -31,7 +31,7 @@ from tidegate.cold_start import Summary
 from tidegate.diagnosis import Finding, Severity
 from tidegate.inactive import inactive_fields
 from tidegate.observed import Attained, Measured, Object
-from tidegate.record import Phase, Record
+from tidegate.record import Phase, Record, numbers
 from tidegate.resources.meta import selector
 from tidegate.resources.services import HTTP_PORT
 from tidegate.revision import Revision
@@ -199,7 +199,7 @@ def failure_of(record: Record) -> str:
         "reason": record.reason,
         "message": record.message,
         "time": record.since,
-        "evidence": _numbers(record.evidence),
+        "evidence": numbers(record.evidence),
     }
     return json.dumps({k: v for k, v in said.items() if v}, sort_keys=True)
 
@@ -210,6 +210,15 @@ def evidence_state(deployment: Object, record: Record) -> str:
     if before.get("started") != record.started:
         return ""
     return str((before.get("evidence") or {}).get("state") or "")
+
+
+def seen(deployment: Object, record: Record) -> dict[str, str]:
+    """When the last status says that this rollout's canary did what each test counts."""
+    before = _before(deployment)
+    if before.get("started") != record.started:
+        return {}
+    tests = (before.get("evidence") or {}).get("tests") or ()
+    return {str(t["test"]): str(t["seen"]) for t in tests if t.get("seen")}
 
 
 def _before(deployment: Object) -> Mapping[str, Any]:
@@ -277,7 +286,7 @@ def _evidence(
         requests=judged.requests,
         requests_needed=needed,
         seconds_needed=seconds,
-        tests=tuple(TestStatus.model_validate(evidence_of(r)) for r in judged.results),
+        tests=tuple(TestStatus.model_validate(evidence_of(r, measured)) for r in judged.results),
         state=measured.state or None,
         time=timestamp(now),
     )
@@ -332,19 +341,6 @@ def _failed(record: Record, known: Mapping[str, Revision]) -> tuple[FailedRevisi
             evidence=said.get("evidence"),
         )
         for hash_, said in newest[:MAX_FAILED]
-    )
-
-
-def _numbers(evidence: Mapping[str, Any]) -> str:
-    """A test's numbers in one line; empty where there are none."""
-    if not evidence:
-        return ""
-    e = evidence
-    stable = f", stable {e['stable']}" if e.get("stable") else ""
-    clusters = f"; clusters {e['clusters']}" if e.get("clusters") else ""
-    return (
-        f"{e.get('test')}: {e.get('canary')} ({e.get('observed')}) against {e.get('bound')}{stable}"
-        f"; e-value {e.get('evidence')}, needed {e.get('needed')}{clusters}"
     )
 
 

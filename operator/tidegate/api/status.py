@@ -66,10 +66,10 @@ class TestStatus(Block):
     evidence: str = Field(description="The e-value.")
     needed: str = Field(description="The e-value at which the test fires.")
     verdict: str = Field(description="Bad, Worse or Clear.")
+    seen: str | None = Field(None, description="First / last time of what it counts.")
     clusters: str | None = Field(
         None,
-        description="What divides the evidence, against / for the canary, for example 4/2.5, "
-        "where stable's outcomes come in clusters.",
+        description="Divides the evidence, against / for it: stable's outcomes come in clusters.",
     )
 
 

@@ -43,6 +43,7 @@ def measure(scene: Scene, record: Record) -> Measure | None:
         uneven=placement.uneven(
             record.weight, record.mirror, scene.places(canary).ready, scene.places(stable).ready
         ),
+        seen=status_document.seen(scene.observed.deployment, record),
     )
 
 

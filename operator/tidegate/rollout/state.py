@@ -12,7 +12,7 @@ from tidegate.api.units import fraction
 from tidegate.diagnosis import Finding, Severity
 from tidegate.observed import Measured
 from tidegate.placement import can_carry
-from tidegate.record import Phase, Record
+from tidegate.record import Phase, Record, numbers
 from tidegate.verbs import Request
 
 LIVE: Final = frozenset(
@@ -309,7 +309,9 @@ def rolled_back(
                 "Warning",
                 "RolledBack",
                 f"revision {record.canary} ({reason}): {message}. "
-                + (f"Revision {record.stable} serves." if record.stable else "Nothing serves."),
+                + (f"Revision {record.stable} serves. " if record.stable else "Nothing serves. ")
+                + (f"Evidence, {numbers(evidence)}. " if evidence else "")
+                + mend,
             ),
         ),
         again_after_s=0.0,
@@ -403,8 +405,8 @@ def carries(s: Situation, share: float) -> bool:
     )
 
 
-def evidence_of(result: Result) -> dict[str, Any]:
-    """A test's numbers as status shows them."""
+def evidence_of(result: Result, measured: Measured | None = None) -> dict[str, Any]:
+    """A test's numbers as status shows them; with when they were seen, where that is known."""
     worse = "Bad" if result.fired else "Clear"
     if result.fired and result.consequence == "Hold":
         worse = "Worse"
@@ -423,6 +425,8 @@ def evidence_of(result: Result) -> dict[str, Any]:
     against, for_it = f"{result.accusing:.2g}", f"{result.tempering:.2g}"
     if against != "1":
         found["clusters"] = f"{against}/{for_it}"
+    if measured is not None and result.test in measured.seen:
+        found["seen"] = measured.seen[result.test]
     return found
 
 

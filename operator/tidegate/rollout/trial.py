@@ -81,7 +81,7 @@ def _against(s: Situation) -> Course | None:
     judged = s.measured.judgement if s.measured is not None and answers else None
     if judged is not None and judged.bad is not None:
         bad = judged.bad
-        return rolled_back(s, TEST_REASONS[bad.test], bad.explanation, evidence_of(bad))
+        return rolled_back(s, TEST_REASONS[bad.test], bad.explanation, evidence_of(bad, s.measured))
     if s.measured is not None and answers and s.measured.hanging:
         names = ", ".join(s.measured.hanging)
         return rolled_back(s, "Hanging", f"{names}: took requests and gives no answer any more")
@@ -290,7 +290,11 @@ def _step(s: Situation) -> Course:
         )
     measured = s.measured
     if measured is None or _stale(measured, s.now):
-        return _inconclusive(s, "its counters cannot be read") or _unavailable(s)
+        # That an operator has just begun to look, or a pod is silent for a moment, decides nothing.
+        blind_s = measured.blind_s if measured is not None else 0.0
+        if blind_s >= duration_s(rollout.on_inconclusive.deadline):
+            return _inconclusive(s, "its counters cannot be read") or _unavailable(s)
+        return _unavailable(s)
     unsupported = _unsupported(measured, s)
     if unsupported is not None:
         return unsupported
@@ -339,7 +343,7 @@ def switch(s: Situation) -> Course:
     if judged is not None and judged.results:
         first = judged.results[0]
         message = f"promoted: {first.explanation}"
-        evidence = evidence_of(first)
+        evidence = evidence_of(first, s.measured)
     elif not by_steps(s):
         message = "switched at once, its pods are ready"
         if s.golden is Golden.PASSED:

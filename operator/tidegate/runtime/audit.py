@@ -275,7 +275,7 @@ def _inputs(measured: Measured | None, turn: Turn) -> dict[str, Any]:
     return {
         "requests": judged.requests,
         "verdict": "Bad" if judged.bad is not None else "Good" if judged.proven else "NotYet",
-        "tests": [evidence_of(result) for result in judged.results],
+        "tests": [evidence_of(result, measured) for result in judged.results],
         "canary_arrivals": measured.canary_arrivals,
         "stable_arrivals": measured.stable_arrivals,
         "mirrored": measured.mirrored,

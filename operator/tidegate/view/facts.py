@@ -255,7 +255,7 @@ _OF_STABLE: Final = {
     "errors": "failures",
     "errorsAgainstStable": "failures",
     "latency": "slow answers",
-    "latencyAgainstStable": "slow answers",
+    "latencyAgainstStable": "latencies",
     "clientErrors": "client errors",
 }
 
@@ -296,6 +296,15 @@ def counts_as_at_length(test: Document) -> str:
     return f"{text} where they speak against it, as {100.0 / for_it:.0f} where they speak for it."
 
 
+def sightings(test: Document, now: datetime) -> str:
+    """When the canary did what a test counts: ``first 3m ago, last 12s ago``; '' if not said."""
+    first, _, last = str(test.get("seen") or "").partition("/")
+    began, ended = since(first, now), since(last, now)
+    if not began or not ended:
+        return ""
+    return f"{began} ago" if first == last else f"first {began} ago, last {ended} ago"
+
+
 def towards(test: Document) -> float:
     """How far a test's evidence is on its way to firing, 0 to 1, on the scale on which it adds up.
 
@@ -319,7 +328,7 @@ def number(text: object) -> float | None:
 _NUMBERS: Final = re.compile(
     r"(?P<test>\w+): (?P<canary>[0-9]+/[0-9]+) \((?P<observed>[^)]*)\) against (?P<bound>[^;,]+)"
     r"(?:, stable (?P<stable>[0-9]+/[0-9]+))?; e-value (?P<evidence>[^,]+)"
-    r", needed (?P<needed>[^;]+)(?:; clusters (?P<clusters>.+))?"
+    r", needed (?P<needed>[^;]+)(?:; clusters (?P<clusters>[^;]+))?(?:; seen (?P<seen>.+))?"
 )
 
 

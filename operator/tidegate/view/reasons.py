@@ -130,7 +130,7 @@ def _on_trial(document: Document, hash_: str, now: datetime) -> Explanation:
     head = (hash_, verb, tone, f": {where}{weight}" + (f", for {ago}" if ago else ""))
     evidence = rollout.get("evidence") or {}
     tests = facts.tests(document)
-    body = [*_counts(tests, document), *_quality(document, hash_)]
+    body = [*_counts(tests, document), *_seen(tests, now), *_quality(document, hash_)]
     if hold:
         body.append(_joined(hold, rollout.get("message")))
     elif rollout.get("message"):
@@ -168,7 +168,7 @@ def _failed(document: Document, failure: Document, now: datetime) -> Explanation
         (f" {ago} ago" if ago else "") + f": {failure.get('reason')}",
     )
     test = facts.fired(failure)
-    body = _counts([test], document) if test else []
+    body = [*_counts([test], document), *_seen([test], now)] if test else []
     if failure.get("message") and not _says(str(failure["message"]), body):
         body.append(_ended(failure["message"]))
     weighed = _weighed([test]) if test else []
@@ -267,6 +267,16 @@ def _counts(tests: Iterable[Document], document: Document) -> list[str]:
     ]
     if found:
         found += [text for t in tests if (text := facts.counts_as_at_length(t))]
+    return list(dict.fromkeys(found))
+
+
+def _seen(tests: Iterable[Document], now: datetime) -> list[str]:
+    """When what fired was seen."""
+    found = [
+        f"Seen {text}."
+        for t in tests
+        if t.get("verdict") in ("Bad", "Worse") and (text := facts.sightings(t, now))
+    ]
     return list(dict.fromkeys(found))
 
 

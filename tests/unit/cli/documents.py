@@ -276,7 +276,7 @@ CLUSTERS = rolling(
     evidence=evidence(
         "NotYet",
         AGAINST_CLEAR | {"clusters": "4/2.5"},
-        ERRORS_CLEAR | {"clusters": "4/2.5"},
+        ERRORS_CLEAR | {"clusters": "4/2.5", "seen": f"{ago(minutes=2)}/{ago(seconds=20)}"},
         LATENCY_CLEAR,
         **NEEDS,
     ),

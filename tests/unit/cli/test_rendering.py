@@ -1,5 +1,6 @@
 """Documents in, text out: what `get`, `list`, `history` and `explain` show in each state."""
 
+from copy import deepcopy
 from io import BytesIO, TextIOWrapper
 from random import Random
 from typing import Any
@@ -12,7 +13,7 @@ from rich.console import Console
 from tests.unit.cli import documents as d
 from tidegate import view
 from tidegate.cli import render
-from tidegate.status import _numbers
+from tidegate.record import numbers
 from tidegate.view import facts
 from tidegate.view.pods import pod_state
 from tidegate.view.reasons import MENDS
@@ -137,18 +138,34 @@ def test_explain_leads_with_the_counts_and_ends_with_the_evidence() -> None:
     )
 
 
+@pytest.mark.parametrize("seen", [None, "2026-03-06T17:21:00Z/2026-03-06T17:27:00Z"])
 @pytest.mark.parametrize("clusters", [None, "4/2.5"])
 @pytest.mark.parametrize("stable", [None, "3/3800"])
 def test_the_numbers_that_a_failed_revision_keeps_are_read_again(
-    stable: str | None, clusters: str | None
+    stable: str | None, clusters: str | None, seen: str | None
 ) -> None:
     """In the operator's own words for them."""
     said = {k: v for k, v in d.ERRORS_BAD.items() if k != "verdict"}
-    said |= {"stable": stable, "clusters": clusters}
-    found = facts.fired({"evidence": _numbers(said)})
+    said |= {"stable": stable, "clusters": clusters, "seen": seen}
+    found = facts.fired({"evidence": numbers(said)})
     assert found == {**said, "verdict": "Bad"}
     assert facts.fired({"evidence": "golden request 3: label differs"}) == {}
     assert facts.fired({}) == {}
+
+
+def test_explain_says_when_it_was_seen() -> None:
+    document = deepcopy(d.ROLLED_BACK)
+    failed = document["status"]["revisions"]["failed"][0]
+    failed["evidence"] += f"; seen {d.ago(minutes=4)}/{d.ago(minutes=3, seconds=10)}"
+    lines = explained(document)
+    assert lines[1:3] == [
+        "  15 of 200 failed (7.5%), limit 1%.",
+        "  Seen first 4m ago, last 3m10s ago.",
+    ]
+    once = {"seen": f"{d.ago(seconds=7)}/{d.ago(seconds=7)}"}
+    assert facts.sightings(once, d.NOW) == "7s ago"
+    for text in (None, "", "then/now", "now"):
+        assert facts.sightings({"seen": text}, d.NOW) == ""
 
 
 def test_explain_a_step() -> None:
@@ -256,8 +273,8 @@ def test_a_tests_numbers(test: d.Document, expected: str) -> None:
         ),
         (
             {"test": "latencyAgainstStable", "clusters": "4/1"},
-            "counts as 0.25, stable's slow answers come in clusters",
-            "Stable's own slow answers seem to come in clusters: their variance is 4 times that of "
+            "counts as 0.25, stable's latencies come in clusters",
+            "Stable's own latencies seem to come in clusters: their variance is 4 times that of "
             "independent requests. So 100 requests weigh as much as 25 independent ones where they "
             "speak against it, as 100 where they speak for it.",
         ),

@@ -231,3 +231,84 @@ def test_which_rollout(part: str) -> None:
     other = {part: "other"}
     assert not Trial(MEASURE).is_of(replace(MEASURE, **other))  # type: ignore[arg-type]
     assert Trial(MEASURE).is_of(replace(MEASURE, since="2023-11-14T22:02:00Z"))
+
+
+def times(pods: Pods, test: Test = Test.ERRORS) -> tuple[float, float] | None:
+    """When it was first and last seen, in seconds after the beginning."""
+    text = pods.look(0.0).seen.get(test)
+    if text is None:
+        return None
+    first, last = (epoch_of(part) for part in text.split("/"))
+    assert first is not None
+    assert last is not None
+    begun = epoch_of(STARTED) or 0.0
+    return first - begun, last - begun
+
+
+def test_when_failures_were_first_and_last_seen() -> None:
+    pods = Pods()
+    pods.serve(CANARY, good=10)
+    pods.look()
+    assert times(pods) is None
+    for failed in (1, 0, 2, 0, 0):
+        pods.serve(CANARY, good=10, failed=failed)
+        pods.look(10.0)
+    assert times(pods) == (71.0, 91.0)
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["evidence kept", "evidence lost"])
+def test_a_later_process_goes_on_from_what_was_seen(kept: bool) -> None:
+    pods = Pods()
+    pods.look()
+    pods.serve(CANARY, good=10, failed=1)
+    before = pods.look()
+    pods.trial.write_down()
+    assert pods.trial.measured is not None
+    state = pods.trial.measured.state if kept else ""
+    pods.trial = Trial(replace(MEASURE, state=state, seen=before.seen))
+    pods.look(10.0)
+    first = 62.0
+    assert times(pods) == (first, first if kept else 72.0)
+    pods.serve(CANARY, failed=1)
+    pods.look(10.0)
+    assert times(pods) == (first, 82.0)
+
+
+def test_another_objective_begins_anew_and_counts_again_what_the_canary_did() -> None:
+    pods = Pods()
+    for _ in range(3):
+        pods.serve(STABLE, good=100)
+        pods.serve(CANARY, good=99, failed=2)
+        assert pods.look().judgement.bad is None
+    stricter = replace(MEASURE.objective, max_error_rate=0.001)
+    asked = replace(MEASURE, objective=stricter)
+    assert not pods.trial.is_of(asked)
+    pods.trial.write_down()
+    assert pods.trial.measured is not None
+    pods.trial = Trial(replace(asked, state=pods.trial.measured.state))
+    pods.look()
+    bad = pods.look().judgement.bad
+    assert bad is not None
+    assert (bad.canary_count, bad.canary_requests, bad.bound) == (6, 303, 0.001)
+
+
+def test_shares_of_the_traffic_leave_out_what_was_before_the_first_look() -> None:
+    """An operator that begins in the middle knows the canary's requests since its pods began."""
+    pods = Pods()
+    pods.serve(STABLE, good=900)
+    pods.serve(CANARY, good=100)
+    measured = pods.look()
+    assert (measured.canary_arrivals, measured.stable_arrivals) == (0, 0)
+    assert measured.judgement.requests == 100
+    pods.serve(STABLE, good=95)
+    pods.serve(CANARY, good=5)
+    measured = pods.look()
+    assert (measured.canary_arrivals, measured.stable_arrivals) == (5, 95)
+
+
+def test_how_long_nobody_could_look() -> None:
+    pods = Pods()
+    assert pods.look(unread=(CANARY,)).blind_s == 0.0
+    assert pods.look(7.0, unread=(CANARY,)).blind_s == 7.0
+    assert pods.look(1.0).blind_s == 0.0
+    assert pods.look(4.0, unread=(CANARY,)).blind_s == 4.0

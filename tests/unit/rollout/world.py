@@ -119,6 +119,8 @@ class World:
     streams: int = 0
     # By how much stable's clusters divide the evidence: against the canary, for it.
     clusters: tuple[float, float] = (1.0, 1.0)
+    # By test, when the canary did what it counts.
+    seen: dict[str, str] = field(default_factory=dict)
     route_accepted: bool = True
     mirrors: bool = True
     golden_wrong: set[str] = field(default_factory=set)
@@ -139,6 +141,7 @@ class World:
     since: dict[str, tuple[float, float]] = field(default_factory=dict)
     golden: dict[str, GoldenResult] = field(default_factory=dict)
     last: Plan = field(default_factory=Plan)
+    watched_at: datetime | None = None
 
     # What happened, for the invariants.
     writes: int = 0
@@ -241,6 +244,7 @@ class World:
         self.since.clear()
         self.golden.clear()
         self.last = Plan()
+        self.watched_at = None
         self.die_at = None
 
     def _measurements(self) -> Measurements:
@@ -260,6 +264,7 @@ class World:
             started=asked.started,
             judgement=self._judged(asked.canary, requests),
             read_at=None if self.metrics_down else self.now,
+            blind_s=self._blind_s(),
             since=asked.since,
             unread=("some-pod",) if self.metrics_down else (),
             hanging=("a-pod",) if hanging else (),
@@ -271,7 +276,13 @@ class World:
             arrivals_per_s=self.rps,
             in_flight_per_pod=self.in_flight_per_stable,
             state=str(exact),
+            seen=dict(self.seen),
         )
+
+    def _blind_s(self) -> float:
+        if not self.metrics_down or self.watched_at is None:
+            self.watched_at = self.now
+        return (self.now - self.watched_at).total_seconds()
 
     def _judged(self, canary: str, requests: int) -> Judgement:
         """The rules of a toy: 5 requests show a bad one, 200 prove a good one."""
