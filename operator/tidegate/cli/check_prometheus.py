@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from tidegate.cli import scraping
-from tidegate.cli.checks import FAILED, GOOD, UNKNOWN, WARNING, Finding
+from tidegate.cli.checks import FAILED, GOOD, UNKNOWN, WARNING, Finding, told
 from tidegate.cli.client import deployment_path
 from tidegate.cli.permitted import Denied, Look
 
@@ -32,15 +32,7 @@ def examine(look: Look, deployment: Document | None, namespace: str) -> Iterable
     if deployment is None:
         yield Finding(MODELS, UNKNOWN, "the operator cannot be seen")
         return
-    url = next(
-        (
-            str(e.get("value") or "")
-            for c in deployment["spec"]["template"]["spec"]["containers"]
-            for e in c.get("env") or ()
-            if e.get("name") == "TIDEGATE_PROMETHEUS_URL"
-        ),
-        "",
-    )
+    url = told(deployment, "TIDEGATE_PROMETHEUS_URL")
     if not url:
         yield Finding(MODELS, GOOD, "no Prometheus is asked: the operator reads the pods itself")
         return

@@ -213,6 +213,32 @@ def installed(found: Document | None, namespace: str) -> Iterable[Finding]:
         yield Finding("versions", GOOD, f"operator {its or 'unknown'}, command {__version__}")
 
 
+def told(deployment: Document, name: str) -> str:
+    """What the operator's Deployment says in a variable of its environment; '' where nothing."""
+    return next(
+        (
+            str(e.get("value") or "")
+            for c in deployment["spec"]["template"]["spec"]["containers"]
+            for e in c.get("env") or ()
+            if e.get("name") == name
+        ),
+        "",
+    )
+
+
+def watched(deployment: Document | None, namespace: str) -> Iterable[Finding]:
+    """Whether the operator looks at the models' namespace; nothing is said where it does."""
+    named = "" if deployment is None else told(deployment, "TIDEGATE_WATCH_NAMESPACES")
+    spaces = [space.strip() for space in named.split(",") if space.strip()]
+    if spaces and namespace not in spaces:
+        yield Finding(
+            "operator",
+            FAILED,
+            f"it looks at {', '.join(spaces)}, and at nothing in {namespace}",
+            f"add {namespace} to the chart's watchNamespaces",
+        )
+
+
 def leases(look: Look, namespace: str) -> list[dict[str, Any]]:
     """By which replicas of the operator lead."""
     return look.list(f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases") or []

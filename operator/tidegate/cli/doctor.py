@@ -35,6 +35,7 @@ def examine(client: Client, namespace: str, operator: str, now: datetime) -> lis
         ("optional APIs", lambda: checks.optional_apis(look.get("/apis") or {})),
         ("your rights", lambda: checks.own_rights(look, namespace)),
         ("operator", lambda: checks.installed(deployment, operator)),
+        ("operator", lambda: checks.watched(deployment, namespace)),
         ("leader", lambda: checks.leader(checks.leases(look, operator), operator, now)),
         (
             "operator's rights",

@@ -407,6 +407,15 @@ class TestDoctor:
             "or leave rbac.create on",
         )
 
+    @pytest.mark.parametrize(("named", "code"), [("", 0), ("a, demo", 0), ("a,b", 1)])
+    def test_whether_the_operator_looks_here(self, run: Run, named: str, code: int) -> None:
+        server, found = well(), operator()
+        (container,) = found["spec"]["template"]["spec"]["containers"]
+        container["env"].append({"name": "TIDEGATE_WATCH_NAMESPACES", "value": named})
+        server.more["/apis/apps/v1/namespaces/tidegate-system/deployments"] = [found]
+        said = "it looks at a, b, and at nothing in demo; add demo to the chart's watchNamespaces"
+        assert (said in run(server, "doctor", code=code).out) == bool(code)
+
 
 def judged(found: Any) -> list[tuple[str, str]]:
     return [(f.result, f.message) for f in found]
