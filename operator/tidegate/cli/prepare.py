@@ -175,9 +175,11 @@ def _name(name: str, model: Path) -> str:
 def _again(report: Path, out: Path | None) -> "Order":
     from dataclasses import replace
 
-    from tidegate.preparation.again import order_of
+    from tidegate.preparation.again import differences, order_of
 
     order = order_of(report)
+    for line in differences(report):
+        typer.echo(f"since that report: {line}", err=True)
     if out is not None:
         place = replace(order.place, folder=out)
         order = replace(order, place=place, work=out.with_name(f"{out.name}.work"))
@@ -195,6 +197,10 @@ def _told() -> "Iterator[None]":
         yield
     except PreparationError as error:
         raise Trouble(str(error)) from None
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        mend = "what was done is kept: the same command goes on"
+        raise Trouble(f"{where}{error.strerror or error}", mend) from None
     except ModuleNotFoundError as error:
         top = (error.name or "").split(".")[0]
         extra = EXTRA.replace("]", ",preparation-frameworks]") if top in BIG else EXTRA
@@ -209,6 +215,9 @@ class _Lines:
 
     def detail(self, text: str) -> None:
         typer.echo(f"   {text}", err=True)
+
+    def share(self, done: float) -> None:
+        """Lines say it by what they say."""
 
 
 @contextmanager
@@ -242,6 +251,9 @@ def _progress(stages: int) -> "Iterator[_Lines]":
 
             def detail(self, text: str) -> None:
                 bars.update(task, detail=text)
+
+            def share(self, done: float) -> None:
+                bars.update(task, completed=self._begun - 1 + done)
 
         yield Bars()
         bars.update(task, completed=stages, stage="done", detail="")

@@ -25,7 +25,11 @@ def order_of(report: Path) -> Order:
     _check_finished(report, document)
     order = Order.of(document["order"])
     known = document["lineage"]
-    for what, path in (("model", order.model), ("training code", order.source)):
+    for what, path in (
+        ("model", order.model),
+        ("training code", order.source),
+        ("calibration", order.calibration),
+    ):
         if path is None:
             continue
         if not path.exists() or lineage.digest(path) != known.get(what):
@@ -33,12 +37,41 @@ def order_of(report: Path) -> Order:
                 f"{path} is not the {what} that {report} tells of: run it from the folder of the "
                 "first run, with the same files"
             )
+    if lineage.metric(order.metric) != known.get("metric", lineage.metric(order.metric)):
+        raise PreparationError(
+            f"the metric {order.metric} is not the one that {report} tells of: bring that file "
+            "back, or start anew without --from-report"
+        )
     if reading.read(order.data).digest() != known.get("data"):
         raise PreparationError(
             f"{order.data} holds other samples than those that {report} tells of: bring those "
             "back, or start anew without --from-report"
         )
     return order
+
+
+def differences(report: Path) -> list[str]:
+    """What the report was made with and is otherwise here, so that figures may differ: a line each.
+
+    Args:
+        report: one that `order_of` took.
+    """
+    then = json.loads(report.read_text())["lineage"]
+    now = {
+        "preparation code": lineage.code(),
+        "versions": lineage.versions(),
+        "machine": lineage.machine(),
+    }
+    found = []
+    for what, here in now.items():
+        was = then.get(what)
+        if isinstance(here, dict) and isinstance(was, dict):
+            names = [*here, *(n for n in was if n not in here)]
+            pairs = [(n, was.get(n, "none"), here.get(n, "none")) for n in names]
+            found += [f"{n} was {a}, is {b}" for n, a, b in pairs if a != b]
+        elif was != here:
+            found.append(f"{what} has changed")
+    return found
 
 
 def _check_finished(report: Path, document: Any) -> None:

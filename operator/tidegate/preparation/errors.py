@@ -10,6 +10,10 @@ class PreparationError(RuntimeError):
     """Something is wrong with what was given, or with this machine; says what and the way round."""
 
 
+class NoRoomError(PreparationError):
+    """A disc is full: nothing that failed for it says anything of the model."""
+
+
 class NothingToDo(PreparationError):
     """An optimisation that has nothing to work on in this model."""
 

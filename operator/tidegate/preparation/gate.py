@@ -330,7 +330,7 @@ def _measured(name: str, measure: Measure, places: NDArray[np.intp]) -> tuple[fl
         return measure(places)
     except PreparationError:
         raise
-    except Exception as problem:
+    except (Exception, SystemExit) as problem:
         raise PreparationError(
             f"the metric {name} raised {type(problem).__name__}: {one_line(problem)}"
         ) from problem

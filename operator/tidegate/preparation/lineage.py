@@ -61,6 +61,12 @@ def of_candidate(candidate: Candidate) -> str:
     return f"sha256:{_tree(candidate.path.parent, files)}"
 
 
+def metric(name: str) -> str:
+    """A metric's name; of a function, the digest of its file, too."""
+    path = Path(name.rpartition(":")[0])
+    return f"{name} {digest(path)}" if path.suffix == ".py" and path.is_file() else name
+
+
 def versions() -> dict[str, str]:
     """Of what took part, as far as it is installed."""
     found = {"python": platform.python_version(), "tidegate": tidegate.__version__}

@@ -40,7 +40,7 @@ def function(reference: str) -> Function:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as problem:
+    except (Exception, SystemExit) as problem:
         raise PreparationError(
             f"{path} raised {type(problem).__name__}: {one_line(problem)}"
         ) from problem
@@ -151,6 +151,8 @@ def classes(found: Arrays, labels: NDArray[Any], output: str | None = None) -> N
     """
     if output is not None and output not in found:
         raise PreparationError(f"there is no output {output}: there are {', '.join(found)}")
+    if labels.dtype.kind == "f" and (labels == np.round(labels)).all():
+        labels = labels.astype(np.int64)  # classes, as a table writes them
     chosen = [output] if output is not None else list(found)
     alike = [n for n in chosen if found[n].size == len(labels) and _comparable(found[n], labels)]
     if len(alike) == 1:
@@ -164,8 +166,8 @@ def classes(found: Arrays, labels: NDArray[Any], output: str | None = None) -> N
         return np.asarray(picked).astype(labels.dtype)
     told = ", ".join(f"{n} {a.dtype}{list(a.shape)}" for n, a in found.items())
     raise PreparationError(
-        f"which output the labels ({labels.dtype}) are to be compared with is not plain: name it; "
-        f"there are {told}"
+        f"which output the labels ({labels.dtype}) are to be compared with is not plain: there are "
+        f"{told}; give labels like one of them, or a metric FILE.py:FUNCTION that compares them"
     )
 
 

@@ -4,7 +4,8 @@ Every step's result is kept in the working folder by a digest of all that it dep
 that was cut off goes on, and a run with one changed option repeats only what depends on it.
 """
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from tidegate.preparation import convert, lineage, metrics, session, timing
 from tidegate.preparation import samples as reading
 from tidegate.preparation.candidate import Candidate, TensorSpec
 from tidegate.preparation.choices import CHOICES
-from tidegate.preparation.errors import PreparationError
+from tidegate.preparation.errors import NoRoomError, PreparationError
 from tidegate.preparation.gate import Allowed, Verdict
 from tidegate.preparation.order import Order
 from tidegate.preparation.publish import golden
@@ -24,10 +25,13 @@ from tidegate.preparation.state import State, key_of
 from tidegate.preparation.tuning.repository import Backend
 from tidegate.preparation.tuning.serving import backend_of, command
 from tidegate.preparation.tuning.tuner import QUICK, Effort, Job, Result, tuned, with_others
+from tidegate.preparation.writing import require_room
 
 ORIGINAL: Final = "fp32"
 STAGES: Final = ("convert", "optimise", "prove", "tune", "publish")
 SIGNATURES: Final = "signatures"
+SHARES: Final = ("accuracy", "f1")
+"""Metrics from 0 to 1."""
 REQUESTS: Final = 64
 """Samples that are sent as load, in turn."""
 
@@ -40,6 +44,9 @@ class Teller(Protocol):
 
     def detail(self, text: str) -> None:
         """What is being done."""
+
+    def share(self, done: float) -> None:
+        """How much of the stage is done, 0 to 1, as far as can be said."""
 
 
 @dataclass
@@ -97,6 +104,7 @@ def prepare(order: Order, tell: Teller) -> dict[str, Any]:
         raise PreparationError(
             f"there is no optimisation {unknown[0]}: there are {', '.join(CHOICES)}"
         )
+    _check(order)
     triton = command(order.triton)
     data = reading.read(order.data)
     calibration, held_out = _samples(order, data)
@@ -118,6 +126,17 @@ def prepare(order: Order, tell: Teller) -> dict[str, Any]:
     tell.stage("publish")
     prepared = _prepared(order, tried, best, job, data, held_out)
     return publish(prepared, order.place, order.work / SIGNATURES, tell.detail)
+
+
+def _check(order: Order) -> None:
+    """What the options alone say."""
+    if order.source is not None and not order.source.exists():
+        raise PreparationError(f"{order.source} does not exist")
+    if order.metric in SHARES and order.max_drop >= 1.0:
+        raise PreparationError(
+            f"a drop of {100 * order.max_drop:g} % of {order.metric} would allow anything: write "
+            f"{order.max_drop:g}%, or {order.max_drop / 100:g}"
+        )
 
 
 def _samples(order: Order, data: Samples) -> tuple[Samples, Samples]:
@@ -160,7 +179,8 @@ def _optimise(
     tell: Teller,
 ) -> list[Tried]:
     found = []
-    for name in order.optimisations:
+    for number, name in enumerate(order.optimisations):
+        tell.share(number / len(order.optimisations))
         make = CHOICES[name].make
         tell.detail(name)
         parts = {
@@ -170,9 +190,15 @@ def _optimise(
             "code": code,
         }
         out = _place(order, name, parts)
+        # Before and after: what fails for want of room is no fault of the model's.
+        room = partial(require_room, original.size_bytes, order.work, Path(tempfile.gettempdir()))
+        room()
         try:
             made = _known(state, "optimise", parts, partial(make, original, out, calibration))
+        except NoRoomError:
+            raise
         except PreparationError as error:
+            room()
             found.append(Tried(name, None, f"not made: {error}", accepted=False))
         else:
             found.append(Tried(name, made, "", accepted=False))
@@ -190,7 +216,8 @@ def _prove(
 ) -> None:
     made = [one for one in tried[1:] if one.candidate is not None]
     allowed = Allowed(order.max_drop, order.confidence, max(1, len(made)))
-    for one in made:
+    for number, one in enumerate(made):
+        tell.share(number / len(made))
         candidate = one.candidate
         assert candidate is not None
         tell.detail(one.name)
@@ -220,7 +247,7 @@ def _judged(
         "before": lineage.of_candidate(original),
         "after": lineage.of_candidate(candidate),
         "data": held_out.digest(),
-        "metric": _metric_digest(order.metric),
+        "metric": lineage.metric(order.metric),
         "allowed": asdict(allowed),
         "code": code,
     }
@@ -237,12 +264,6 @@ def _speed(original: Candidate, candidate: Candidate, held_out: Samples) -> str:
     return timing.compare(original, candidate, held_out).sentence()
 
 
-def _metric_digest(metric: str) -> str:
-    """Its name; of a function, the digest of its file, too."""
-    path = Path(metric.rpartition(":")[0])
-    return f"{metric} {lineage.digest(path)}" if path.suffix == ".py" and path.is_file() else metric
-
-
 def _tune(
     order: Order,
     tried: list[Tried],
@@ -255,23 +276,53 @@ def _tune(
     """Tune all that may be served; the one that meets the objective at the least cost."""
     jobs: dict[str, Job] = {}
     facts: dict[str, Any] = {"machine": lineage.machine(), "code": code, "data": data.digest()}
-    for one in tried:
-        if not one.accepted or one.candidate is None:
-            continue
+    served = [one for one in tried if one.accepted and one.candidate is not None]
+    done = _Share(tell, len(served))
+    for one in served:
+        assert one.candidate is not None
         jobs[one.name] = _job(order, one.candidate, data, triton, state, facts)
-        one.result = tuned(jobs[one.name], state, partial(_named, tell, one.name))
+        one.result = tuned(jobs[one.name], state, done.of(one.name, jobs[one.name].most_told()))
     fitting = [t for t in tried if t.result is not None and t.result.tuned.best is not None]
     if not fitting:
         raise PreparationError(_why_none(order, tried))
     best = min(fitting, key=lambda t: t.result.tuned.best.cost_s)  # type: ignore[union-attr]
     assert best.result is not None
     job = jobs[best.name]
-    best.result = with_others(job, best.result, state, partial(_named, tell, best.name))
+    best.result = with_others(job, best.result, state, done.of(best.name, 0))
     return best, job
 
 
-def _named(tell: Teller, name: str, text: str) -> None:
-    tell.detail(f"{name}: {text}")
+class _Share:
+    """Tells how much of the tuning is done: a part for each candidate, a bit for each measurement.
+
+    Args:
+        tell: is told.
+        candidates: how many are tuned.
+    """
+
+    def __init__(self, tell: Teller, candidates: int) -> None:
+        self._tell = tell
+        self._part = 1.0 / candidates
+        self._begun = 0
+
+    def of(self, name: str, most: int) -> Callable[[str], None]:
+        """What one candidate's tuning tells.
+
+        Args:
+            name: of the candidate.
+            most: times that it will be told at most; 0: it does not count.
+        """
+        before, told = self._begun * self._part, 0
+        self._begun += 1
+
+        def detail(text: str) -> None:
+            nonlocal told
+            self._tell.detail(f"{name}: {text}")
+            if most:
+                self._tell.share(min(1.0, before + self._part * min(1.0, told / most)))
+            told += 1
+
+        return detail
 
 
 def _job(
@@ -345,6 +396,8 @@ def _prepared(
             "framework": order.framework or str(convert.framework_of(order.model)),
             "data": data.digest(),
             "held out": f"{len(held_out)} samples, {held_out.digest()}",
+            "calibration": lineage.digest(order.calibration) if order.calibration else None,
+            "metric": lineage.metric(order.metric),
             "preparation code": lineage.code(),
             "training code": lineage.digest(order.source) if order.source else None,
             "licence": order.licence or None,

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,7 +119,7 @@ def read(path: Path, *, label: str = LABEL, table_input: str = INPUT) -> Samples
         raise PreparationError(f"{path}: samples are read from .npz, .parquet and .csv")
     try:
         columns = reader(path)
-    except (OSError, ValueError, KeyError, ArithmeticError) as problem:
+    except (OSError, EOFError, BadZipFile, ValueError, KeyError, ArithmeticError) as problem:
         raise PreparationError(f"{path} cannot be read: {one_line(problem)}") from problem
     labels = columns.pop(label, None)
     if labels is not None and labels.ndim == 2 and labels.shape[1] == 1:
@@ -132,7 +133,8 @@ def read(path: Path, *, label: str = LABEL, table_input: str = INPUT) -> Samples
 
 
 def _npz(path: Path) -> dict[str, NDArray[Any]]:
-    with np.load(path, allow_pickle=False) as stored:
+    # numpy leaves a file open that is no archive.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
     scalars = [name for name, array in arrays.items() if array.ndim == 0]
     if scalars:

@@ -84,12 +84,18 @@ class Silent:
 
     def __init__(self) -> None:
         self.told: list[str] = []
+        self.shares: dict[str, list[float]] = {}
+        """Of each stage, as they were told."""
 
     def stage(self, name: str) -> None:
         self.told.append(name)
+        self.shares[name] = []
 
     def detail(self, text: str) -> None:
         self.told.append(text)
+
+    def share(self, done: float) -> None:
+        self.shares[list(self.shares)[-1]].append(done)
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,13 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -15,9 +18,11 @@ from tidegate import golden
 from tidegate.api.spec import parse
 from tidegate.cli import starting
 from tidegate.cli.main import app
-from tidegate.preparation import pipeline
-from tidegate.preparation.errors import PreparationError
+from tidegate.preparation import metrics, pipeline
+from tidegate.preparation.choices import CHOICES, Choice
+from tidegate.preparation.errors import NoRoomError, PreparationError
 from tidegate.preparation.order import Order, Place
+from tidegate.preparation.samples import Samples
 from tidegate.preparation.tuning.serving import TritonError
 from tidegate.preparation.tuning.tuner import QUICK
 
@@ -80,6 +85,13 @@ def test_the_report_tells_where_it_comes_from(order: Order, report: dict[str, An
     assert "https://" not in html
 
 
+METRICS = """
+def raises(labels, outputs): return 1 / 0
+def leaves(labels, outputs): raise SystemExit(3)
+def nothing(labels, outputs): return None
+"""
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -90,6 +102,10 @@ def test_the_report_tells_where_it_comes_from(order: Order, report: dict[str, An
         ({"framework": "pmml"}, "pmml is no framework: there are sklearn"),
         ({"optimisations": ("magic",)}, "no optimisation magic: there are graph"),
         ({"metric": "metric.py:raises"}, "raised ZeroDivisionError"),
+        ({"metric": "metric.py:leaves"}, "raised SystemExit: 3"),
+        ({"metric": "metric.py:nothing"}, "raised TypeError: float() argument"),
+        ({"max_drop": 2.0}, "would allow anything: write 2%"),
+        ({"source": Path("no/training.py")}, "no/training.py does not exist"),
         ({"metric": "beauty"}, "accuracy, f1, rmse"),
         ({"triton": "no-such-triton"}, "not on this machine"),
     ],
@@ -97,7 +113,7 @@ def test_the_report_tells_where_it_comes_from(order: Order, report: dict[str, An
 def test_bad_input_gets_one_clear_line(
     order: Order, folder: Path, changes: dict[str, Any], said: str
 ) -> None:
-    (folder / "metric.py").write_text("def raises(labels, outputs):\n    return 1 / 0\n")
+    (folder / "metric.py").write_text(METRICS)
     for name in ("model", "data"):
         if name in changes:
             changes[name] = folder / changes[name]
@@ -108,6 +124,47 @@ def test_bad_input_gets_one_clear_line(
         pipeline.prepare(replace(order, place=place, **changes), Silent())
     assert "\n" not in str(raised.value)
     assert not place.folder.exists(), "nothing is published half"
+
+
+def test_classes_written_as_decimal_numbers_are_classes(order: Order, folder: Path) -> None:
+    """As a table with a missing value once had them."""
+    stored = np.load(order.data)
+    samples = Samples({"input": stored["input"]}, stored["label"].astype(np.float64))
+    assert samples.labels is not None
+    found = metrics.classes({"label": stored["label"], "scores": np.eye(10)}, samples.labels)
+    assert (found == stored["label"]).all()
+    with pytest.raises(
+        PreparationError, match=r"give labels like one of them, or a metric FILE\.py"
+    ):
+        metrics.classes({"label": stored["label"]}, samples.labels + 0.5)
+
+
+@pytest.mark.parametrize("full", ["before", "while"])
+def test_a_disc_that_fills_up_is_no_fault_of_a_candidate(
+    order: Order, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str
+) -> None:
+    """The candidate would be left out, and the original published in its place."""
+    free = [1 << 40]
+
+    def usage(path: Path) -> Any:
+        return SimpleNamespace(free=free[0])
+
+    def fails(before: Any, out: Path, samples: Any) -> Any:
+        free[0] = 0
+        raise PreparationError("int8 dynamic fails on this model: serialization failed")
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    work, place = tmp_path / "work", Place(tmp_path / "never")
+    changed = replace(order, work=work, place=place, optimisations=("int8-dynamic",))
+    if full == "before":
+        free[0] = 1000
+    else:
+        monkeypatch.setitem(CHOICES, "int8-dynamic", Choice(fails))
+    with pytest.raises(NoRoomError, match=r"nearly full: 0\.0 MiB are free"):
+        pipeline.prepare(changed, Silent())
+    kept = json.loads((work / "state.json").read_text())["results"]
+    assert {key.partition(":")[0] for key in kept} == {"convert", "prove"}
+    assert not place.folder.exists()
 
 
 def test_a_server_that_does_not_start_is_told_by_its_own_words(order: Order, folder: Path) -> None:
@@ -125,13 +182,18 @@ def test_half_and_double_the_objective_are_measured(
 ) -> None:
     """Beside what is known of the first run; two stretches of a second each."""
     monkeypatch.setattr(pipeline, "QUICK", replace(QUICK, other_runs=2))
-    made = pipeline.prepare(replace(order, place=Place(folder / "others")), Silent())
+    teller = Silent()
+    made = pipeline.prepare(replace(order, place=Place(folder / "others")), teller)
     assert made["tuning"]["taken"] == report["tuning"]["taken"]
     tight, loose = made["tuning"]["others"]
     assert (tight["objective"], loose["objective"]) == ("p95=100ms", "p95=400ms")
     stretches = [s for one in (tight, loose) for held in one["tried"] for s in held["stretches"]]
     assert 2 <= len(stretches) <= 8
     assert made["tuning"]["runs"] == report["tuning"]["runs"] + len(stretches)
+    for stage in ("optimise", "prove", "tune"):
+        shares = teller.shares[stage]
+        assert shares == sorted(shares), stage
+        assert 0.0 <= shares[0] < shares[-1] <= 1.0, stage
     assert loose["measured"]
     assert loose["cpuSecondsPerMillion"] <= made["tuning"]["taken"]["cpuSecondsPerMillion"]
     assert tight["measured"]

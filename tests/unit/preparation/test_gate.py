@@ -140,6 +140,14 @@ def by_f1(share: float, samples: int, drop: float) -> Judgement:
     )
 
 
+def test_a_metric_that_ends_the_program_is_told_of() -> None:
+    def leaves(places: object) -> tuple[float, float]:
+        raise SystemExit(3)
+
+    with pytest.raises(PreparationError, match="metric mine raised SystemExit: 3"):
+        judge_by_bootstrap("mine", leaves, 100, Allowed(0.1))
+
+
 def test_other_metrics_by_the_bootstrap() -> None:
     assert by_f1(0.0, 400, 0.01).verdict is Verdict.ACCEPTED
     assert by_f1(0.2, 400, 0.01).verdict is Verdict.REFUSED

@@ -17,7 +17,7 @@ from tidegate.preparation.candidate import Candidate, TensorSpec
 from tidegate.preparation.errors import PreparationError
 from tidegate.preparation.order import Order, Place, drop, objective
 from tidegate.preparation.publish import golden
-from tidegate.preparation.publish.folder import REPORT, FolderError, whole
+from tidegate.preparation.publish.folder import REPORT, FolderError, check, whole
 from tidegate.preparation.publish.manifest import Facts, manifest
 from tidegate.preparation.publish.report import html
 from tidegate.preparation.publish.target import below
@@ -75,6 +75,11 @@ class TestFolder:
         (tmp_path / "thesis.tex").write_text("x")
         with pytest.raises(FolderError, match="other files"), whole(tmp_path):
             pass
+        for place in ("out", "a/b/out"):
+            with pytest.raises(
+                FolderError, match=r"thesis\.tex is no folder that can be written to"
+            ):
+                check(tmp_path / "thesis.tex" / place)
         assert (tmp_path / "thesis.tex").exists()
 
     def test_a_run_that_ended_between_its_two_renames_lost_nothing(self, tmp_path: Path) -> None:

@@ -1,15 +1,17 @@
 """Samples: read, split, digested; and files that are there whole or not at all."""
 
 import errno
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tidegate.preparation.errors import PreparationError
+from tidegate.preparation.errors import NoRoomError, PreparationError
 from tidegate.preparation.samples import Samples, read
-from tidegate.preparation.writing import size_bytes, whole
+from tidegate.preparation.writing import BESIDE, COPIES, require_room, size_bytes, whole
 
 PIXELS = np.arange(40, dtype=np.float32).reshape(10, 4)
 LABELS = np.arange(10) % 3
@@ -85,8 +87,13 @@ def test_bad_files(tmp_path: Path, arrays: dict[str, Any], told: str) -> None:
 
 def test_what_is_no_file_of_samples(tmp_path: Path) -> None:
     (tmp_path / "s.npz").write_bytes(b"not a zip")
+    (tmp_path / "empty.npz").write_bytes(b"")
+    np.savez(tmp_path / "whole.npz", a=PIXELS)
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:100])
     for name, told in (
         ("s.npz", "cannot be read"),
+        ("empty.npz", "cannot be read: No data left"),
+        ("cut.npz", "cannot be read: File is not a zip file"),
         ("missing.npz", "cannot be read"),
         ("s.xlsx", "are read from .npz, .parquet and .csv"),
     ):
@@ -111,9 +118,29 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "told"),
-    [(errno.ENOSPC, "is full: nothing of m.onnx was kept"), (errno.EACCES, "cannot be written")],
+    [
+        (errno.ENOSPC, "is full: nothing of m.onnx was kept"),
+        (errno.EACCES, "cannot be written"),
+        (errno.EEXIST, "cannot be written"),
+    ],
 )
 def test_a_disc_that_does_not_take_it(tmp_path: Path, number: int, told: str) -> None:
     with pytest.raises(PreparationError, match=told), whole(tmp_path / "m.onnx"):
         raise OSError(number, "from the disc")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_step_needs_room_for_some_copies_of_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path] = []
+
+    def usage(path: Path) -> Any:
+        asked.append(path)
+        return SimpleNamespace(free=COPIES * 1_000_000 + BESIDE)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    require_room(1_000_000, tmp_path / "not" / "yet")
+    assert asked == [tmp_path]
+    with pytest.raises(NoRoomError, match=r"nearly full: 4\.8 MiB are free, 4\.8 are needed"):
+        require_room(1_000_001, tmp_path)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tidegate.preparation import samples
-from tidegate.preparation.again import order_of
+from tidegate.preparation.again import differences, order_of
 from tidegate.preparation.errors import PreparationError
-from tidegate.preparation.lineage import digest
+from tidegate.preparation.lineage import code, digest, machine, metric, versions
 from tidegate.preparation.order import Order, Place
 from tidegate.preparation.publish import publishing
 from tidegate.preparation.publish.oci import _basic
@@ -121,6 +121,8 @@ class TestAgain:
     def report(self, tmp_path: Path) -> Path:
         (tmp_path / "model.txt").write_text("tree")
         (tmp_path / "train.py").write_text("fit()")
+        (tmp_path / "metric.py").write_text("def f(labels, outputs): return 1.0")
+        np.savez(tmp_path / "calibration.npz", x=np.zeros((4, 2)))
         np.savez(tmp_path / "data.npz", x=np.zeros((4, 2)), label=np.arange(4))
         order = Order(
             name="m",
@@ -130,6 +132,8 @@ class TestAgain:
             place=Place(tmp_path / "out", store="oci://reg.example/m", sign="key.pem"),
             work=tmp_path / "work",
             source=tmp_path / "train.py",
+            metric=f"{tmp_path / 'metric.py'}:f",
+            calibration=tmp_path / "calibration.npz",
         )
         document = {
             "format": 1,
@@ -137,6 +141,11 @@ class TestAgain:
             "lineage": {
                 "model": digest(order.model),
                 "training code": digest(tmp_path / "train.py"),
+                "calibration": digest(tmp_path / "calibration.npz"),
+                "metric": metric(order.metric),
+                "preparation code": code(),
+                "versions": versions(),
+                "machine": machine(),
                 "data": samples.read(order.data).digest(),
             },
             "candidates": [
@@ -159,11 +168,13 @@ class TestAgain:
         [
             ("model.txt", "is not the model that"),
             ("train.py", "is not the training code that"),
+            ("calibration.npz", "is not the calibration that"),
+            ("metric.py", "is not the one that .* bring that file back"),
         ],
     )
     def test_inputs_that_changed(self, report: Path, name: str, what: str) -> None:
         path = report.with_name(name)
-        path.write_text(path.read_text() + "more")
+        path.write_bytes(path.read_bytes() + b"\n# more")
         with pytest.raises(PreparationError, match=what):
             order_of(report)
         path.unlink()
@@ -174,6 +185,23 @@ class TestAgain:
         np.savez(report.with_name("data.npz"), x=np.ones((4, 2)), label=np.arange(4))
         with pytest.raises(PreparationError, match="other samples than those that"):
             order_of(report)
+
+    def test_what_figures_may_differ_by(self, report: Path) -> None:
+        assert differences(report) == []
+        document = json.loads(report.read_text())
+        known = document["lineage"]
+        known["preparation code"] = "sha256:other"
+        known["versions"] |= {"numpy": "1.0", "long gone": "3"}
+        known["machine"]["cores"] = 1000
+        report.write_text(json.dumps(document))
+        told = differences(report)
+        assert [line.partition(",")[0] for line in told] == [
+            "preparation code has changed",
+            "numpy was 1.0",
+            "long gone was 3",
+            "cores was 1000",
+        ]
+        assert told[2].endswith("is none")
 
     @pytest.mark.parametrize(
         "change",

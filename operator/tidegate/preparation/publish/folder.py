@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from tidegate.preparation.errors import PreparationError
+from tidegate.preparation.writing import existing
 
 REPORT: Final = "report.json"
 """By this a folder is known as one of ours, which may be replaced."""
@@ -53,12 +54,15 @@ def check(place: Path) -> None:
     """Whether it may be written.
 
     Raises:
-        FolderError: it holds what is not ours.
+        FolderError: it holds what is not ours, or cannot be made.
     """
     if place.is_dir() and any(place.iterdir()) and not (place / REPORT).is_file():
         raise FolderError(f"{place} holds other files: name a new or empty folder")
     if place.exists() and not place.is_dir():
         raise FolderError(f"{place} is no folder")
+    above = existing(place.absolute().parent)
+    if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
+        raise FolderError(f"{place} cannot be made: {above} is no folder that can be written to")
 
 
 def _recover(place: Path, old: Path) -> None:

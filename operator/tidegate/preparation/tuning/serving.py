@@ -21,6 +21,7 @@ from tidegate.preparation.candidate import Candidate
 from tidegate.preparation.errors import PreparationError
 from tidegate.preparation.tuning.grid import Setting
 from tidegate.preparation.tuning.repository import Backend, write
+from tidegate.preparation.writing import require_room, writable
 from tidegate.resources.sidecar import Ports
 from tidegate.resources.triton import triton_args
 
@@ -128,10 +129,13 @@ def serve(
 
     Raises:
         TritonError: it does not start, or does not load the model.
+        NoRoomError: the disc for temporary files is full.
     """
     with tempfile.TemporaryDirectory(prefix="tidegate-prepare-") as made:
         folder = Path(made)
-        write(folder / "models", candidate, name, setting, backend)
+        with writable(folder / "models"):
+            require_room(candidate.size_bytes, folder)
+            write(folder / "models", candidate, name, setting, backend)
         with start(folder / "models", name, triton, folder / "triton.log") as server:
             yield server
 
@@ -173,7 +177,8 @@ def _await(server: Server) -> None:
     try:
         while time.monotonic() < deadline:
             if server.process.poll() is not None:
-                raise TritonError(f"Triton ended by itself: {_last_words(server.tail())}")
+                words = _last_words(server.tail()) or f"status {server.process.returncode}"
+                raise TritonError(f"Triton ended by itself: {words}")
             with contextlib.suppress(OSError):
                 if door("GET", "/v2/health/ready", None, {})[0] == 200:
                     return

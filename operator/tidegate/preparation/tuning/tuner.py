@@ -93,6 +93,11 @@ class Job:
             quick=self.effort.quick,
         )
 
+    def most_told(self) -> int:
+        """How often its tuning says at most what it does: once a probe, setting and stretch."""
+        effort, workers = self.effort, {s.workers for s in self.grid().settings()}
+        return len(workers) + effort.most_measured * (1 + effort.most_runs) + len(SHARES)
+
     def bench(self) -> Bench:
         """What measures it."""
         return Bench(
