@@ -51,11 +51,24 @@ def asked(s: Situation) -> Course:
         case Verb.RESTART:
             # The plan has made the new revision, which is the target already.
             return _granted(replace(record, target="", target_for=""), by)
-    why = {
-        Verb.RETRY: f"revision {s.target} has not failed",
-        Verb.UNDO: "there is no such kept revision to go back to",
-    }.get(request.verb, f"no rollout is under way ({record.phase})")
-    return _refused(record, f"{by}: {why}")
+    return _refused(record, f"{by}: {_why_not(s, live=live)}")
+
+
+def _why_not(s: Situation, *, live: bool) -> str:
+    """Why what is asked for makes no sense now."""
+    assert s.request is not None
+    record, verb = s.record, s.request.verb
+    if verb is Verb.RETRY:
+        return "it is on trial already" if live else f"revision {s.target} has not failed"
+    if verb is Verb.UNDO:
+        return "there is no such kept revision to go back to"
+    if not live:
+        return f"no rollout is under way ({record.phase})"
+    if not record.stable:
+        return "it is the first revision: nothing serves beside it"
+    if verb is Verb.SKIP_STEP:
+        return "it does not go by steps; promote moves all traffic"
+    return "it has all of the traffic already, and bakes; abort or undo lead back"
 
 
 def _granted(record: Record, by: str) -> Course:

@@ -325,8 +325,6 @@ def _step(s: Situation) -> Course:
         return _short(s, following)
     if following < 1.0:
         return to_step(s, index + 1)
-    if s.waiting_gates:
-        return hold(s, "WaitingForGates", f"rollout.gates: {', '.join(s.waiting_gates)}")
     return switch(s)
 
 
@@ -335,7 +333,7 @@ def switch(s: Situation) -> Course:
     if not carries(s, 1.0):
         return _short(s, 1.0)
     recreated = s.spec.rollout.strategy is Strategy.RECREATE
-    if s.waiting_gates and not by_steps(s) and not recreated:  # Recreate asks before it begins
+    if s.waiting_gates and not recreated:  # Recreate asks before it begins
         return hold(s, "WaitingForGates", f"rollout.gates: {', '.join(s.waiting_gates)}")
     message = "promoted"
     judged = s.measured.judgement if s.measured is not None else None
