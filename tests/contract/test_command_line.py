@@ -256,7 +256,7 @@ class TestLooking:
             ("vera", ("--context", "none", "list"), 1, "the kubeconfig has no context none"),
             ("vera", ("list", "--kubeconfig", "/none"), 1, "there is no kubeconfig /none"),
             ("vera", ("wait", "magika", "--timeout", "soon", *N), 1, "is no length of time"),
-            ("vera", ("get",), 2, "Missing argument"),
+            ("vera", ("get",), 2, "missing argument 'name'"),
         ],
     )
     def test_errors_in_a_line(
