@@ -141,6 +141,14 @@ def show(renderable: "RenderableType", *, whole: bool = False) -> None:
     typer.echo(plain(renderable), nl=False)
 
 
+def show_text(lines: Iterable[str]) -> None:
+    """Lines as they are, without markup."""
+    from rich.console import Group
+    from rich.text import Text
+
+    show(Group(*(Text(line) for line in lines)))
+
+
 def dump(found: Document | Sequence[Document], form: Output) -> None:
     """One document, or several as a list; for `Output.NAME` they are ModelDeployments.
 

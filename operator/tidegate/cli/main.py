@@ -31,8 +31,10 @@ from tidegate.cli.common import (
     utc_now,
 )
 from tidegate.cli.deciding import app as deciding
+from tidegate.cli.helping import app as helping
 from tidegate.cli.prepare import app as preparation
 from tidegate.cli.preparing import app as preparing
+from tidegate.cli.sending import app as sending
 from tidegate.cli.simulate import app as simulation
 from tidegate.cli.trouble import Exit, Trouble, misused
 
@@ -69,6 +71,8 @@ def _version(asked: bool) -> None:
 
 app.add_typer(deciding)
 app.add_typer(preparing)
+app.add_typer(sending)
+app.add_typer(helping)
 app.add_typer(preparation)
 app.add_typer(simulation)
 
