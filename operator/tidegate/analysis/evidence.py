@@ -7,30 +7,22 @@ often one looks, so all together stay within the budget whatever they have to do
 Pure.
 """
 
-import base64
-import binascii
-import struct
-from collections.abc import Sequence
 from dataclasses import astuple
 from functools import lru_cache
-from math import exp, isfinite, log
+from math import exp, log
 from typing import Final
 from zlib import crc32
 
 from tidegate.analysis import bound
 from tidegate.analysis.block import Block
-from tidegate.analysis.comparison import (
-    ERROR_RATIOS,
-    NON_INFERIOR_SHIFTS,
-    Baseline,
-    add_non_inferiority,
-    add_superiority,
-    log_mean,
-)
+from tidegate.analysis.comparison import Baseline
 from tidegate.analysis.explanation import explain
 from tidegate.analysis.judgement import Consequence, Judgement, Objective, Result, Test
 from tidegate.analysis.latency import MOST_BOUNDS, LatencyComparison
-from tidegate.analysis.onset import SHARE_RATIOS, Onset, Stretch, share_factors
+from tidegate.analysis.limit import Limit, Proof
+from tidegate.analysis.onset import Onset, Stretch
+from tidegate.analysis.packing import Unpacked, packed
+from tidegate.analysis.shares import ShareComparison
 from tidegate.analysis.sums import Sum
 from tidegate.analysis.tempering import CLIENTS, FAILURES, LATENCIES, SIZE, SLOWNESS, Tempering
 from tidegate.api.spec import ErrorsAgainstStable
@@ -59,22 +51,17 @@ class Evidence:
     """
 
     __slots__ = (
-        "_against",
-        "_baselines",
-        "_blames",
+        "_alpha",
         "_canary",
-        "_client",
+        "_clients",
+        "_failures",
         "_latency",
-        "_later",
-        "_matched",
+        "_limits",
         "_needed",
-        "_no_slower",
-        "_no_worse",
         "_objective",
         "_peaks",
-        "_proofs",
+        "_slowness",
         "_stable",
-        "_stretches",
         "_tempering",
         "_values",
         "_waiting",
@@ -82,32 +69,23 @@ class Evidence:
 
     def __init__(self, objective: Objective) -> None:
         self._objective = objective
+        self._alpha = max(1.0 - objective.confidence, 1e-9)
         self._needed = _needed(objective)
         # Both since the canary's first request.
         self._canary, self._stable = Sum(), Sum()
-        # Stable's counts as if each block of it had as many requests as the canary's: what the
-        # canary would have looked like. An incident that both share weighs the same in both.
-        self._matched = Sum()
         # The canary's requests since stable's last one; weighed with the next.
         self._waiting = Sum()
-        self._baselines = (
-            Baseline(objective.max_error_rate),
-            Baseline(_CLIENT_GUESS),
-            Baseline(objective.slow_share or _SLOW_GUESS),
-        )
-        self._against, self._client = Onset(len(ERROR_RATIOS)), Onset(len(ERROR_RATIOS))
-        # Against the limits, from each moment after the first request on: errors; latency.
-        self._later = (Onset(len(SHARE_RATIOS), 0.0), Onset(len(SHARE_RATIOS), 0.0))
-        # What speaks against the canary lately, by test: errors, against stable, latency, client.
-        self._stretches = {test: Stretch() for test in (_ERRORS, _AGAINST, _LATENCY, _CLIENT)}
-        self._no_worse = [0.0] * len(NON_INFERIOR_SHIFTS)
-        self._no_slower = [0.0] * len(NON_INFERIOR_SHIFTS)
+        self._limits = {
+            _ERRORS: Limit(objective.max_error_rate, self._needed[_ERRORS], FAILURES),
+            _LATENCY: Limit(objective.slow_share, self._needed[_LATENCY], SLOWNESS),
+        }
+        self._failures = ShareComparison(objective.max_error_rate)
+        self._clients = ShareComparison(_CLIENT_GUESS)
+        self._slowness = Baseline(objective.slow_share or _SLOW_GUESS)
         self._latency = LatencyComparison()
         self._tempering = Tempering()
         self._values = [0.0] * len(_TESTS)
         self._peaks = [0.0] * len(_TESTS)
-        self._proofs = [0.0, 0.0]
-        self._blames = [False, False]
 
     # Taking in
 
@@ -125,13 +103,11 @@ class Evidence:
             self._waiting.add_slower(canary)
             if self._waiting and stable:
                 self._weigh(self._waiting, stable)
-                self._match(self._waiting, stable)
                 self._waiting = Sum()
                 changed = True
-        failures, client, slowness = self._baselines
-        failures.add(stable.failed, stable.requests)
-        client.add(stable.blamed, stable.blamed_of)
-        slowness.add(stable.slow, stable.timed)
+        self._failures.baseline.add(stable.failed, stable.requests)
+        self._clients.baseline.add(stable.blamed, stable.blamed_of)
+        self._slowness.add(stable.slow, stable.timed)
         self._latency.learn(stable.slower, stable.timed)
         if changed and self._canary:
             self._look()
@@ -143,165 +119,59 @@ class Evidence:
         tempering.learn(stable, started=started)
         if accusing != tuple(tempering.accusing) and started:
             failures, client, slowness, latencies = zip(accusing, tempering.accusing, strict=True)
-            self._against.temper(*failures)
-            self._later[0].temper(*failures)
-            self._later[1].temper(*slowness)
+            self._failures.onset.temper(*failures)
+            self._limits[_ERRORS].later.temper(*failures)
+            self._limits[_LATENCY].later.temper(*slowness)
             self._latency.temper(*latencies)
-            self._client.temper(*client)
+            self._clients.onset.temper(*client)
         return (proving, accusing) != (tuple(tempering.proving), tuple(tempering.accusing))
 
     def _weigh_alone(self, canary: Sum) -> None:
         """Multiply what is held against the limits, and began after the first request."""
-        for test, count, requests in (
-            (_ERRORS, canary.failed, canary.requests),
-            (_LATENCY, canary.slow, canary.timed),
-        ):
-            limit = self._limit(test)
-            if requests and (test == _ERRORS or self._objective.latency_target_ms is not None):
-                self._later[test == _LATENCY].weigh(
-                    share_factors(count, requests, limit),
-                    requests,
-                    self._tempering.accusing[_EXPONENT_OF[test]],
-                )
-                self._stretches[test].add(count, requests, limit)
+        self._limits[_ERRORS].weigh(canary.failed, canary.requests, self._tempering)
+        if self._objective.latency_target_ms is not None:
+            self._limits[_LATENCY].weigh(canary.slow, canary.timed, self._tempering)
 
     def _weigh(self, canary: Sum, stable: Sum) -> None:
         """Multiply what compares with stable by this block's factors, guessed from earlier ones."""
-        objective = self._objective
-        failures, client, slowness = self._baselines
-        guess = failures.share()
-        ours, theirs = (canary.failed, canary.requests), (stable.failed, stable.requests)
-        factors = [0.0] * len(ERROR_RATIOS)
-        add_superiority(factors, ERROR_RATIOS, guess, ours, theirs)
-        self._against.weigh(factors, canary.requests, self._tempering.accusing[FAILURES])
-        self._stretches[_AGAINST].add(*ours, guess)
-        margin = objective.margin * objective.max_error_rate
-        if margin > 0.0:
-            add_non_inferiority(self._no_worse, margin, guess, ours, theirs)
-        guess = client.share()
-        ours, theirs = (canary.blamed, canary.blamed_of), (stable.blamed, stable.blamed_of)
-        factors = [0.0] * len(ERROR_RATIOS)
-        add_superiority(factors, ERROR_RATIOS, guess, ours, theirs)
-        self._client.weigh(factors, canary.blamed_of, self._tempering.accusing[CLIENTS])
-        self._stretches[_CLIENT].add(*ours, guess)
-        margin = objective.margin * objective.slow_share
-        if objective.latency_target_ms is not None and margin > 0.0:
-            add_non_inferiority(
-                self._no_slower,
-                margin,
-                slowness.share(),
-                (canary.slow, canary.timed),
-                (stable.slow, stable.timed),
-            )
+        objective, accusing = self._objective, self._tempering.accusing
+        failed = (canary.failed, canary.requests), (stable.failed, stable.requests)
+        blamed = (canary.blamed, canary.blamed_of), (stable.blamed, stable.blamed_of)
+        slow = (canary.slow, canary.timed), (stable.slow, stable.timed)
+        self._failures.weigh(*failed, accusing[FAILURES])
+        self._clients.weigh(*blamed, accusing[CLIENTS])
         self._latency.weigh(
-            (canary.slower, canary.timed),
-            (stable.slower, stable.timed),
-            self._tempering.accusing[LATENCIES],
+            (canary.slower, canary.timed), (stable.slower, stable.timed), accusing[LATENCIES]
         )
-
-    def _match(self, canary: Sum, stable: Sum) -> None:
-        matched = self._matched
-        if canary.requests and stable.requests:
-            weight = min(1.0, canary.requests / stable.requests)
-            like_it = weight * stable.failed, weight * stable.requests
-            matched.failed += like_it[0]
-            matched.requests += like_it[1]
-            self._stretches[_ERRORS].add_stable(*like_it)
-        if canary.timed and stable.timed:
-            weight = min(1.0, canary.timed / stable.timed)
-            like_it = weight * stable.slow, weight * stable.timed
-            matched.slow += like_it[0]
-            matched.timed += like_it[1]
-            self._stretches[_LATENCY].add_stable(*like_it)
+        errors, latency = self._limits[_ERRORS], self._limits[_LATENCY]
+        errors.compare(objective.margin * errors.share, self._failures.baseline.share(), *failed)
+        errors.match(canary.requests, (stable.failed, stable.requests))
+        if objective.latency_target_ms is not None:
+            latency.compare(objective.margin * latency.share, self._slowness.share(), *slow)
+        latency.match(canary.timed, (stable.slow, stable.timed))
 
     def _look(self) -> None:
-        """Each test's evidence now, its highest so far, and whether the canary is to blame."""
-        objective, canary = self._objective, self._canary
-        values, peaks = self._values, self._peaks
-        values[_AGAINST] = self._against.log_evidence()
-        values[_CLIENT] = self._client.log_evidence()
+        """Each test's evidence now, and its highest so far."""
+        values, canary, tempering = self._values, self._canary, self._tempering
+        values[_AGAINST] = self._failures.onset.log_evidence()
+        values[_CLIENT] = self._clients.onset.log_evidence()
         values[_SLOWER] = self._latency.log_evidence()
-        for test in (_AGAINST, _CLIENT, _SLOWER):
-            peaks[test] = max(peaks[test], values[test])
-        whole = self._against_limit(_ERRORS, canary.failed, canary.requests)
-        self._blame(_ERRORS, whole, _AGAINST)
-        if objective.latency_target_ms is not None:
-            whole = self._against_limit(_LATENCY, canary.slow, canary.timed)
-            self._blame(_LATENCY, whole, _SLOWER)
+        self._keep_peaks(_AGAINST, _CLIENT, _SLOWER)
+        values[_ERRORS] = self._limits[_ERRORS].look(
+            canary.failed, canary.requests, tempering, worse=self._fired(_AGAINST)
+        )
+        if self._objective.latency_target_ms is not None:
+            values[_LATENCY] = self._limits[_LATENCY].look(
+                canary.slow, canary.timed, tempering, worse=self._fired(_SLOWER)
+            )
+        self._keep_peaks(_ERRORS, _LATENCY)
 
-    def _against_limit(self, test: int, count: float, requests: float) -> float:
-        """Keep the proof that the canary keeps a limit; returns the evidence that it does not."""
-        limit, kind = self._limit(test), _EXPONENT_OF[test]
-        proving, accusing = self._tempering.proving[kind], self._tempering.accusing[kind]
-        broken, kept = bound.log_evidence(count / proving, requests / proving, limit)
-        self._proofs[int(test == _LATENCY)] = kept
-        if accusing != proving:
-            broken, _ = bound.log_evidence(count / accusing, requests / accusing, limit)
-        return broken
-
-    def _blame(self, test: int, log_whole: float, against: int) -> None:
-        """Evidence that a limit is broken, since when, and whether by the canary alone.
-
-        Args:
-            test: `_ERRORS` or `_LATENCY`.
-            log_whole: logarithm of the evidence of the canary's whole life.
-            against: the test against stable that says the canary is to blame whatever stable did.
-        """
-        number = int(test == _LATENCY)
-        later, stretch = self._later[number], self._stretches[test]
-        alone = self._fired(against)
-        value = later.log_with(log_whole)
-        if value >= self._needed[test] and later.outweighs(log_whole) and not alone:
-            if stretch.shared(self._limit(test)):
-                # An incident of both; when it is over nobody is to blame for it.
-                later.forget()
-                value = later.log_with(log_whole)
-            elif stretch.telling() or value >= 4.0 * self._needed[test]:
-                alone = True
-            else:
-                # Few clients are left with stable, and one look more may show it failing, too.
-                value = min(value, 0.99 * self._needed[test])
-        if value >= self._needed[test]:
-            alone = alone or not self._stable_above(test)
-            self._blames[number] = self._blames[number] or alone
-        self._values[test] = value
-        self._peaks[test] = max(self._peaks[test], value)
+    def _keep_peaks(self, *tests: int) -> None:
+        for test in tests:
+            self._peaks[test] = max(self._peaks[test], self._values[test])
 
     def _fired(self, test: int) -> bool:
         return self._peaks[test] >= self._needed[test]
-
-    def _stable_lower(self, test: int) -> float:
-        """What stable's share surely is, in the canary's blocks: `_ERRORS` or `_LATENCY`."""
-        matched, exponent = self._matched, self._tempering.proving[_EXPONENT_OF[test]]
-        count, requests = (
-            (matched.failed, matched.requests) if test == _ERRORS else (matched.slow, matched.timed)
-        )
-        limit = self._limit(test)
-        if count <= limit * requests:
-            return 0.0  # cheaper, and no lower than anybody asks
-        return bound.lower(count / exponent, requests / exponent, self._alpha())
-
-    def _stable_above(self, test: int) -> bool:
-        """Whether stable did no better than the limit in the canary's blocks, as observed.
-
-        Asked for before the canary is blamed alone. Surely above would be too much to ask: in an
-        incident that hits both alike it is chance whose count tells first.
-        """
-        matched = self._matched
-        count, requests = (
-            (matched.failed, matched.requests) if test == _ERRORS else (matched.slow, matched.timed)
-        )
-        return count > self._limit(test) * requests
-
-    def _stable_breaks(self, test: int) -> bool:
-        return self._stable_lower(test) > self._limit(test)
-
-    def _limit(self, test: int) -> float:
-        objective = self._objective
-        return objective.max_error_rate if test == _ERRORS else objective.slow_share
-
-    def _alpha(self) -> float:
-        return max(1.0 - self._objective.confidence, 1e-9)
 
     # Judging
 
@@ -315,46 +185,33 @@ class Evidence:
         objective, canary = self._objective, self._canary
         results = self._results()
         bad, worse = self._verdict(results)
-        carried, proven, failing = self._proof(
-            _ERRORS, canary.failed, canary.requests, self._no_worse
+        proof = self._limits[_ERRORS].proof(
+            canary.failed,
+            canary.requests,
+            self._tempering,
+            self._alpha,
+            worse=self._fired(_AGAINST),
         )
         if objective.latency_target_ms is not None:
-            also_carried, also_proven, also_failing = self._proof(
-                _LATENCY, canary.slow, canary.timed, self._no_slower
+            also = self._limits[_LATENCY].proof(
+                canary.slow, canary.timed, self._tempering, self._alpha, worse=self._fired(_SLOWER)
             )
-            carried = min(carried, also_carried)
-            proven, failing = proven and also_proven, failing or also_failing
-        if not canary.requests:
-            carried, proven = 0.0, False
-        proven = proven and bad is None
+            proof = Proof(
+                min(proof.carried, also.carried),
+                proof.proven and also.proven,
+                proof.stable_fails or also.stable_fails,
+            )
+        proven = proof.proven and bad is None and canary.requests > 0.0
+        carried = proof.carried if canary.requests else 0.0
         return Judgement(
             results=tuple(results.values()),
             bad=bad,
             worse=worse,
-            stable_failing=failing and bad is None,
+            stable_failing=proof.stable_fails and bad is None,
             carries=1.0 if proven else carried,
             proven=proven,
             requests=int(canary.requests),
         )
-
-    def _proof(
-        self, test: int, count: float, requests: float, no_worse: Sequence[float]
-    ) -> tuple[float, bool, bool]:
-        """For `_ERRORS` or `_LATENCY`: weight carried, proven or not, stable to blame or not."""
-        limit, alpha = self._limit(test), self._alpha()
-        exponent = self._tempering.proving[_EXPONENT_OF[test]]
-        highest = bound.upper(count / exponent, requests / exponent, alpha)
-        carried = min(1.0, limit / highest)
-        needed = -log(alpha)
-        stable_lower = self._stable_lower(test)
-        better = stable_lower > limit and highest < stable_lower
-        proven = (
-            better
-            or self._proofs[0 if test == _ERRORS else 1] >= needed
-            or log_mean(no_worse, exponent) >= needed
-        )
-        worse = self._fired(_AGAINST if test == _ERRORS else _SLOWER)
-        return carried, proven, stable_lower > limit and not better and not worse
 
     def _verdict(self, results: dict[int, Result]) -> tuple[Result | None, Result | None]:
         """The result that says "take it back" and the one that says "hold"; None: none does."""
@@ -364,8 +221,8 @@ class Evidence:
             result = results.get(test)
             if result is None or not result.fired:
                 continue
-            if test in (_ERRORS, _LATENCY):
-                telling = self._blames[0 if test == _ERRORS else 1]
+            if test in self._limits:
+                telling = self._limits[test].blamed
             else:
                 telling = test == _SLOWER or self._beyond_margin(result)
             if telling and result.consequence is Consequence.ROLL_BACK:
@@ -385,7 +242,7 @@ class Evidence:
         if result.lately is not None:
             counts.append(result.lately)
         return any(
-            bound.lower(count / exponent, requests / exponent, self._alpha()) > most
+            bound.lower(count / exponent, requests / exponent, self._alpha) > most
             for count, requests in counts
         )
 
@@ -426,8 +283,8 @@ class Evidence:
         count, requests = int(canary[0]), int(canary[1])
         lately = self._lately(index, count, requests) if fired else None
         stable_count, stable_requests = int(stable[0]), int(stable[1])
-        if index in (_ERRORS, _LATENCY):
-            limit = self._limit(index)
+        if index in self._limits:
+            limit = self._limits[index].share
         else:
             limit = stable_count / stable_requests if stable_requests else 0.0
         return Result(
@@ -457,7 +314,7 @@ class Evidence:
 
     def _lately(self, test: int, count: int, requests: int) -> tuple[int, int] | None:
         """The latest requests by themselves, where they tell more than all of them; or None."""
-        stretch = self._stretches.get(test)
+        stretch = self._stretches().get(test)
         if stretch is None or not 0 < stretch.requests < requests / 2.0:
             return None
         if stretch.count * requests < 1.5 * count * stretch.requests:
@@ -468,25 +325,24 @@ class Evidence:
 
     def dump(self) -> str:
         """The state as text, at most 4,096 characters."""
+        errors, latency = self._limits.values()
         numbers = [float(len(self._waiting.slower))]
-        for side in (self._canary, self._stable, self._matched, self._waiting):
+        for side in (self._canary, self._stable, self._matched(), self._waiting):
             numbers += side.state()
         numbers += self._waiting.slower
-        for baseline in self._baselines:
+        for baseline in self._baselines():
             numbers += [baseline.failed, baseline.requests]
         numbers += self._tempering.state()
-        numbers += self._values + self._peaks + self._proofs
-        numbers += [float(blame) for blame in self._blames]
-        numbers += self._no_worse + self._no_slower
+        numbers += [*self._values, *self._peaks, errors.kept, latency.kept]
+        numbers += [float(errors.blamed), float(latency.blamed)]
+        numbers += errors.no_worse + latency.no_worse
         for onset in self._onsets():
             numbers += onset.state()
-        for stretch in self._stretches.values():
+        for stretch in self._stretches().values():
             numbers += stretch.state()
         numbers += self._latency.state()
         spread = [value for each in self._tempering.learning() for value in each.values]
-        packed = struct.pack(f"<{len(numbers)}d{len(spread)}f", *numbers, *spread)
-        text = base64.b64encode(packed).decode("ascii")
-        return f"{_VERSION}.{_fingerprint(self._objective)}.{text}"
+        return f"{_VERSION}.{_fingerprint(self._objective)}.{packed(numbers, spread)}"
 
     @classmethod
     def load(cls, objective: Objective, text: str) -> "Evidence":
@@ -496,52 +352,60 @@ class Evidence:
             version, fingerprint, payload = text.split(".")
             if version != _VERSION or fingerprint != _fingerprint(objective):
                 return evidence
-            evidence._restore(base64.b64decode(payload, validate=True))
-        except (ValueError, IndexError, OverflowError, struct.error, binascii.Error):
+            evidence._restore(Unpacked(payload))
+        except (ValueError, IndexError, OverflowError):
             return cls(objective)
         return evidence
 
-    def _onsets(self) -> tuple[Onset, ...]:
-        return (self._against, self._client, *self._later)
-
-    def _restore(self, packed: bytes) -> None:
-        at = 0
-
-        def take(count: int, kind: str = "d") -> list[float]:
-            nonlocal at
-            found = struct.unpack_from(f"<{count}{kind}", packed, at)
-            at += struct.calcsize(f"<{count}{kind}")
-            if not all(isfinite(value) for value in found):
-                raise ValueError("not a number")
-            return list(found)
-
-        def take_counts(count: int) -> list[float]:
-            found = take(count)
-            if found and min(found) < 0.0:
-                raise ValueError("a negative count")
-            return found
-
-        (slower,) = take(1)
+    def _restore(self, kept: Unpacked) -> None:
+        errors, latency = self._limits.values()
+        (slower,) = kept.take(1)
         if not 0.0 <= slower <= MOST_BOUNDS:
             raise ValueError("not a state")
-        for side in (self._canary, self._stable, self._matched, self._waiting):
-            side.restore(take_counts(6))
-        self._waiting.slower = take_counts(int(slower))
-        for baseline in self._baselines:
-            baseline.failed, baseline.requests = take_counts(2)
-        self._tempering.restore(take)
-        self._values, self._peaks, self._proofs = take(5), take(5), take(2)
-        self._blames = [bool(value) for value in take(2)]
-        self._no_worse, self._no_slower = take(len(self._no_worse)), take(len(self._no_slower))
+        matched = Sum()
+        for side in (self._canary, self._stable, matched, self._waiting):
+            side.restore(kept.take_counts(6))
+        errors.matched = matched.failed, matched.requests
+        latency.matched = matched.slow, matched.timed
+        self._waiting.slower = kept.take_counts(int(slower))
+        for baseline in self._baselines():
+            baseline.failed, baseline.requests = kept.take_counts(2)
+        self._tempering.restore(kept.take)
+        self._values, self._peaks = kept.take(len(_TESTS)), kept.take(len(_TESTS))
+        errors.kept, latency.kept = kept.take(2)
+        errors.blamed, latency.blamed = (bool(value) for value in kept.take(2))
+        errors.no_worse = kept.take(len(errors.no_worse))
+        latency.no_worse = kept.take(len(latency.no_worse))
         for onset in self._onsets():
-            onset.restore(take)
-        for stretch in self._stretches.values():
-            stretch.restore(take_counts(5))
-        self._latency.restore(take)
+            onset.restore(kept.take)
+        for stretch in self._stretches().values():
+            stretch.restore(kept.take_counts(5))
+        self._latency.restore(kept.take)
         for dispersion in self._tempering.learning():
-            dispersion.values = take(SIZE, "f")
-        if at != len(packed):
-            raise ValueError("too long")
+            dispersion.values = kept.take(SIZE, "f")
+        kept.end()
+
+    def _matched(self) -> Sum:
+        matched = Sum()
+        matched.failed, matched.requests = self._limits[_ERRORS].matched
+        matched.slow, matched.timed = self._limits[_LATENCY].matched
+        return matched
+
+    def _baselines(self) -> tuple[Baseline, ...]:
+        return self._failures.baseline, self._clients.baseline, self._slowness
+
+    def _onsets(self) -> tuple[Onset, ...]:
+        later = (limit.later for limit in self._limits.values())
+        return self._failures.onset, self._clients.onset, *later
+
+    def _stretches(self) -> dict[int, Stretch]:
+        """What speaks against the canary lately, by test."""
+        return {
+            _ERRORS: self._limits[_ERRORS].stretch,
+            _AGAINST: self._failures.stretch,
+            _LATENCY: self._limits[_LATENCY].stretch,
+            _CLIENT: self._clients.stretch,
+        }
 
 
 def _needed(objective: Objective) -> list[float]:
