@@ -24,12 +24,9 @@ from itertools import pairwise
 from statistics import median
 from typing import Any, Final
 
-from tidegate.diagnosis import fetch_result
+from tidegate.diagnosis import fetch_result, is_ready
 from tidegate.observed import Object
 from tidegate.resources.pod import COPY_MODEL, ENVOY, FETCH, TRITON
-
-MOST: Final = 20
-"""Starts that are remembered of a revision: the latest ones."""
 
 
 @dataclass(frozen=True)
@@ -125,19 +122,42 @@ def cold_start(pod: Object) -> ColdStart | None:
 _OURS: Final = frozenset({COPY_MODEL, FETCH, ENVOY, TRITON})
 
 
-def remembered(known: Mapping[str, ColdStart], pods: Iterable[Object]) -> dict[str, ColdStart]:
-    """What is known of a revision's starts after a look at its pods: by UID, the latest `MOST`.
+class Starts:
+    """Starts that were seen from their beginning, of one ModelDeployment's pods.
 
-    What a pod said first holds: one that was not ready for a while later on says that it became
-    ready then. Pods that are gone stay known.
+    A pod that had started before it was first looked at may not have been ready for a while since,
+    and then says that it became ready so late. Such a one tells nothing here.
     """
-    found = dict(known)
-    for pod in pods:
-        uid = str(pod["metadata"]["uid"])
-        if uid not in found and (start := cold_start(pod)) is not None:
-            found[uid] = start
-    latest = sorted(found.items(), key=lambda item: (item[1].ready_at_s, item[0]))[-MOST:]
-    return dict(latest)
+
+    def __init__(self) -> None:
+        self._starting: set[str] = set()
+        self._others: set[str] = set()
+        self._seen: dict[str, float] = {}
+
+    def look(self, pods: Iterable[Object]) -> Mapping[str, float]:
+        """Take in all pods as they are now; by UID, the seconds of starts that were seen."""
+        there = {str(pod["metadata"]["uid"]): pod for pod in pods}
+        self._starting &= there.keys()
+        self._others &= there.keys()
+        self._seen = {uid: seconds for uid, seconds in self._seen.items() if uid in there}
+        for uid in there.keys() - self._others - self._seen.keys() - self._starting:
+            (self._others if _has_started(there[uid]) else self._starting).add(uid)
+        for uid in sorted(self._starting):
+            pod = there[uid]
+            if not is_ready(pod):
+                continue
+            self._starting.remove(uid)
+            start = cold_start(pod)
+            if start is None:  # no usual one
+                self._others.add(uid)
+            else:
+                self._seen[uid] = start.phases.total
+        return dict(self._seen)
+
+
+def _has_started(pod: Object) -> bool:
+    """Whether it is ready, or was: its model's startup probe has passed."""
+    return is_ready(pod) or bool((_containers(pod).get(TRITON) or {}).get("started"))
 
 
 def summarise(starts: Iterable[ColdStart]) -> Summary | None:

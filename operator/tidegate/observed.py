@@ -142,6 +142,8 @@ class Measurements:
             those with less than a minute of data.
         attained: what clients got lately; None: not known yet, or nothing counts it.
         in_flight: requests that a pod owes answers for, by its UID; only pods that were read.
+        starts: seconds from a pod's creation until it was ready, by its UID; only pods whose start
+            was seen (`tidegate.cold_start.Starts`).
     """
 
     rollout: Measured | None = None
@@ -150,6 +152,7 @@ class Measurements:
     load: Mapping[str, Demand] = field(default_factory=dict)
     attained: Attained | None = None
     in_flight: Mapping[str, int] = field(default_factory=dict)
+    starts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

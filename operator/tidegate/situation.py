@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from statistics import median
 from typing import Any, Final
 
 from tidegate import placement, rollout, scaling, source, verbs
@@ -181,8 +182,10 @@ class Scene:
 
     def _gateway(self) -> Gateway | None:
         gateway = self.spec.traffic.gateway
-        if gateway is None or ROUTE_KIND not in self.observed.present_kinds:
+        if gateway is None:
             return None
+        if ROUTE_KIND not in self.observed.present_kinds:
+            return Gateway(accepted=False, message=f"this cluster does not serve {ROUTE_KIND}s")
         name = self.observed.deployment["metadata"]["name"]
         route = self.observed.children.get(Ref(ROUTE_VERSION, ROUTE_KIND, name))
         if route is None:
@@ -351,19 +354,24 @@ class Scene:
         return None if found is None else found.median_s
 
     def _cold_start_s(self, revision: Revision, before: Mapping[str, Any]) -> float | None:
-        """The same for scaling: a pod that was not ready for a while says that it took longer.
+        """The same for scaling, where a pod that was not ready for a while must not count.
+
+        Of starts that were seen; else as it was, for this operator may be new; else what pods say.
 
         Args:
             revision: whose pods.
             before: ``status.scaling`` as last written.
         """
-        known = [s for s in (self._start_s(revision),) if s is not None]
-        stable = ((self.observed.deployment.get("status") or {}).get("revisions") or {}).get(
-            "stable"
-        ) or {}
+        seen = self.measurements.starts
+        uids = (p["metadata"]["uid"] for p in self.pods(revision))
+        found = [seen[uid] for uid in uids if uid in seen]
+        if found:
+            return median(found)
+        revisions = (self.observed.deployment.get("status") or {}).get("revisions") or {}
+        stable = revisions.get("stable") or {}
         if stable.get("hash") == revision.hash and before.get("coldStart"):
-            known.append(duration_s(before["coldStart"]))
-        return min(known, default=None)
+            return float(duration_s(before["coldStart"]))
+        return self._start_s(revision)
 
     def _starts(self, revision: Revision) -> Summary | None:
         if revision.hash not in self._summaries:

@@ -16,6 +16,7 @@ import structlog
 
 from tidegate.actions import Action, Apply, Event, Plan, Scale, WriteStatus
 from tidegate.api.names import DECISION_ANNOTATION
+from tidegate.cold_start import Starts
 from tidegate.observed import Failure, Measurements, Object, Observed, Ref
 from tidegate.platform import Platform
 from tidegate.runtime.apply import Carrier, ForeignObjectError
@@ -145,6 +146,7 @@ class Reconciler:
         self._clock = clock
         self._tracer = tracer
         self._foreign: dict[Key, set[Ref]] = {}
+        self._starts: dict[Key, Starts] = {}
         self._restless: dict[Key, int] = {}
         self._seen_uids: OrderedDict[str, None] = OrderedDict()
         self._stuck = StuckPods(kube, now=now, clock=clock)
@@ -209,6 +211,7 @@ class Reconciler:
         if deployment is None or deployment["metadata"].get("deletionTimestamp"):
             # What it leaves behind is the garbage collector's, by owner references.
             self._foreign.pop(key, None)
+            self._starts.pop(key, None)
             self._restless.pop(key, None)
             self._measure(key, Plan())
             return None, False
@@ -254,12 +257,13 @@ class Reconciler:
         models: Mapping[str, str],
         failures: tuple[Failure, ...] = (),
     ) -> Plan:
+        pods = self._cache.pods(key)
         with self._tracer.planning():
             return self._planner(
                 Observed(
                     deployment=deployment,
                     children=self._cache.children(key, uid_of(deployment)),
-                    pods=self._cache.pods(key),
+                    pods=pods,
                     looks=self._cache.looks(key),
                     foreign=frozenset(self._foreign.get(key, ())),
                     events=events,
@@ -276,6 +280,7 @@ class Reconciler:
                     load=self._load.demands(key),
                     attained=self._load.attained(key),
                     in_flight=self._load.in_flight(key),
+                    starts=self._starts.setdefault(key, Starts()).look(pods),
                 ),
             )
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.cold_start import MOST, ColdStart, Phases, cold_start, remembered, summarise
+from tidegate.cold_start import ColdStart, Phases, Starts, cold_start, summarise
 
 BORN = 1_800_000_000
 
@@ -132,16 +132,33 @@ def test_phases_are_never_negative_and_add_up(moments: list[float]) -> None:
     assert found.phases.total == max(int(moment) for moment in moments)
 
 
-def test_what_a_pod_said_first_holds_and_pods_that_left_stay_known() -> None:
-    known = remembered({}, [pod(uid="a"), pod(uid="b", ready=50), without(pod(uid="c"), "Ready")])
-    assert sorted(known) == ["a", "b"]
-    later = remembered(known, [pod(uid="a", loaded=4000, ready=4000)])
-    assert later == known
+def test_what_was_seen_from_its_beginning_holds() -> None:
+    starts = Starts()
+    assert starts.look([without(pod(uid="a"), "Ready")]) == {}
+    b = without(pod(uid="b"), "Ready")
+    assert starts.look([pod(uid="a"), b]) == {"a": 40.0}
+    # It was not ready for a while, and says that it became ready an hour after.
+    late = pod(uid="a", loaded=4000, ready=4000)
+    assert starts.look([without(late, "Ready"), b]) == {"a": 40.0}
+    assert starts.look([late, pod(uid="b", ready=300)]) == {"a": 40.0, "b": 300.0}
+    assert starts.look([pod(uid="b", ready=300)]) == {"b": 300.0}
+    assert starts.look([]) == {}
 
 
-def test_the_latest_are_remembered() -> None:
-    pods = [pod(uid=f"{i:02}", ready=40 + i) for i in range(MOST + 5)]
-    assert sorted(remembered({}, pods)) == [f"{i:02}" for i in range(5, MOST + 5)]
+def test_of_what_had_started_before_nobody_knows() -> None:
+    """Ready, or not ready just now though its startup probe had passed."""
+    out = without(pod(uid="b"), "Ready")
+    out["status"]["containerStatuses"][0]["started"] = True
+    starts = Starts()
+    assert starts.look([pod(uid="a"), out]) == {}
+    assert starts.look([pod(uid="a"), pod(uid="b", loaded=4000, ready=4000)]) == {}
+
+
+def test_a_start_with_a_restart_in_it_is_no_usual_one() -> None:
+    starts = Starts()
+    starts.look([without(pod(uid="a"), "Ready")])
+    assert starts.look([pod(uid="a", restarts=1)]) == {}
+    assert starts.look([pod(uid="a")]) == {}
 
 
 def test_summary() -> None:

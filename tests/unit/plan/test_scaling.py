@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from datetime import datetime, timedelta
+from statistics import median
 from typing import Any
 
 import pytest
@@ -101,6 +102,17 @@ def test_a_pod_that_was_not_ready_for_a_while_makes_no_cold_start_longer() -> No
     found.step()
     assert found.status["scaling"]["desired"] > 1
     assert found.status["scaling"]["coldStart"] == "40s"
+    # What was seen is believed, also where it took longer: new nodes, images to pull.
+    seen = dict(zip((p["metadata"]["uid"] for p in found.pods), (40.0, 300.0, 310.0), strict=False))
+    found.measurements = replace(found.measurements, starts=seen)
+    load(found, 300.0)
+    found.step()
+    assert found.status["scaling"]["coldStart"] == f"{median(seen.values()):.0f}s"
+    assert median(seen.values()) > 100.0
+    found.measurements = replace(found.measurements, starts={})
+    load(found, 120.0)
+    found.step()
+    assert found.status["scaling"]["coldStart"] == f"{median(seen.values()):.0f}s", "as it was"
 
 
 def test_without_measurements_replicas_stay() -> None:
