@@ -212,6 +212,19 @@ def test_one_deployment_tells_what_why_and_what_to_do(page: Page, site: Site) ->
     page.get_by_text("magika is gone").wait_for()
 
 
+def test_how_good_the_answers_are(page: Page, site: Site) -> None:
+    found = documents.rolling()
+    accuracy = "96.0% of 1,000 labels right (94.1% to 97.4%)"
+    found["status"]["quality"] = [{"revision": documents.CANARY, "accuracy": accuracy}]
+    found["status"]["conditions"].append(documents.condition("AnswersRight", "True", "Answered"))
+    site.call(site.api.put, MDEP, found)
+    sign_in(page, "all")
+    open_magika(page)
+    expect(page.locator(".revision.role-canary")).to_contain_text(f"Accuracy. {accuracy}")
+    expect(page.locator(".revision.role-stable")).not_to_contain_text("Accuracy")
+    expect(page.locator(".rollout .facts")).to_contain_text("answered rightly")
+
+
 def test_old_data_is_shown_as_old(page: Page, site: Site) -> None:
     sign_in(page, "all")
     expect(page.locator(".live")).to_have_text("Live")

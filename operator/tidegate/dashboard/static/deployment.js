@@ -7,6 +7,7 @@ import { badge, nothing, sign, tide, withCode, withCommands } from "./parts.js";
 
 const PHASES = ["Preparing", "Verifying", "Mirroring", "Canary", "Baking", "Promoted"];
 const COLD = { schedule: "placed", image: "image", fetch: "model fetched", load: "model loaded" };
+const GOLDEN = { True: "answered rightly", False: "answered wrongly" };
 const EVIDENCE_OLD_S = 45;
 const TIMELINE = 14;
 const KEPT_POINTS = 1200;
@@ -116,6 +117,7 @@ export function deploymentView(main, frame, route) {
         h("div", {}, h("dt", {}, "Pods ready"), h("dd", {}, `${d.pods.ready} of ${d.pods.there}`)),
         s.desired !== undefined ? h("div", {}, h("dt", {}, "Replicas asked for"), h("dd", {}, String(s.desired))) : null,
         s.requiredReplicas !== undefined && s.requiredReplicas !== null ? h("div", {}, h("dt", {}, "Required by the load"), h("dd", {}, String(s.requiredReplicas))) : null,
+        d.quality.golden.met ? h("div", {}, h("dt", {}, "Golden requests"), h("dd", {}, GOLDEN[d.quality.golden.met] ?? "not known yet")) : null,
         d.rollout.started ? h("div", {}, h("dt", {}, "Rollout began"), h("dd", {}, `${age(d.rollout.started)} ago`)) : null),
       s.reason ? h("p.faint", {}, `Scaling: ${s.reason}`) : null,
       d.current ? null : h("p.warn", {}, "The operator has not looked at the newest spec yet."),
@@ -161,6 +163,7 @@ export function deploymentView(main, frame, route) {
     const errors = m.errorShare ?? null;
     const late = m.quantileMs ?? null;
     const live = r.role === "stable" || r.role === "canary";
+    const answers = f.document.quality.revisions.find((q) => q.revision === r.hash);
     return h("article.revision", { key: r.hash, class: `role-${r.role}` },
       h("header", {}, h("span.role", {}, r.role), h("code", {}, r.hash),
         r.weight !== null ? h("span.big", {}, `${r.weight}%`) : null),
@@ -170,6 +173,8 @@ export function deploymentView(main, frame, route) {
         figure(f.quantile, ms(late), late !== null && f.targetMs ? late > f.targetMs : null, f.document.slo.latencyTarget && `target ${f.document.slo.latencyTarget}`),
         figure("Requests", rate(m.requestsPerS), null, m.inFlight !== undefined ? `${m.inFlight} in flight` : ""),
         figure("Pods ready", `${r.ready}/${r.there}`, r.there > 0 && r.ready < r.there ? true : null, r.state && r.state !== "Ready" ? words(r.state) : "")) : null,
+      answers?.accuracy ? h("p.told", {}, h("b", {}, "Accuracy. "), answers.accuracy) : null,
+      answers?.shift ? h("p.told", {}, h("b", {}, "Moved most. "), answers.shift) : null,
       r.message ? h("p.told", {}, r.reason ? h("b", {}, `${words(r.reason)}. `) : null, withCode(r.message)) : null,
       r.time ? h("p.faint", {}, `${age(r.time)} ago`) : null);
   }
