@@ -20,7 +20,7 @@ from tidegate.analysis.explanation import explain
 from tidegate.analysis.judgement import Consequence, Judgement, Objective, Result, Test
 from tidegate.analysis.latency import MOST_BOUNDS, LatencyComparison
 from tidegate.analysis.limit import Limit, Proof
-from tidegate.analysis.onset import Onset, Stretch
+from tidegate.analysis.onset import Onset
 from tidegate.analysis.packing import Unpacked, packed
 from tidegate.analysis.shares import ShareComparison
 from tidegate.analysis.sums import Sum
@@ -62,6 +62,7 @@ class Evidence:
         "_peaks",
         "_slowness",
         "_stable",
+        "_stretches",
         "_tempering",
         "_values",
         "_waiting",
@@ -83,6 +84,13 @@ class Evidence:
         self._clients = ShareComparison(_CLIENT_GUESS)
         self._slowness = Baseline(objective.slow_share or _SLOW_GUESS)
         self._latency = LatencyComparison()
+        # What speaks against the canary lately.
+        self._stretches = {
+            _ERRORS: self._limits[_ERRORS].stretch,
+            _AGAINST: self._failures.stretch,
+            _LATENCY: self._limits[_LATENCY].stretch,
+            _CLIENT: self._clients.stretch,
+        }
         self._tempering = Tempering()
         self._values = [0.0] * len(_TESTS)
         self._peaks = [0.0] * len(_TESTS)
@@ -314,7 +322,7 @@ class Evidence:
 
     def _lately(self, test: int, count: int, requests: int) -> tuple[int, int] | None:
         """The latest requests by themselves, where they tell more than all of them; or None."""
-        stretch = self._stretches().get(test)
+        stretch = self._stretches.get(test)
         if stretch is None or not 0 < stretch.requests < requests / 2.0:
             return None
         if stretch.count * requests < 1.5 * count * stretch.requests:
@@ -338,7 +346,7 @@ class Evidence:
         numbers += errors.no_worse + latency.no_worse
         for onset in self._onsets():
             numbers += onset.state()
-        for stretch in self._stretches().values():
+        for stretch in self._stretches.values():
             numbers += stretch.state()
         numbers += self._latency.state()
         spread = [value for each in self._tempering.learning() for value in each.values]
@@ -378,7 +386,7 @@ class Evidence:
         latency.no_worse = kept.take(len(latency.no_worse))
         for onset in self._onsets():
             onset.restore(kept.take)
-        for stretch in self._stretches().values():
+        for stretch in self._stretches.values():
             stretch.restore(kept.take_counts(5))
         self._latency.restore(kept.take)
         for dispersion in self._tempering.learning():
@@ -397,15 +405,6 @@ class Evidence:
     def _onsets(self) -> tuple[Onset, ...]:
         later = (limit.later for limit in self._limits.values())
         return self._failures.onset, self._clients.onset, *later
-
-    def _stretches(self) -> dict[int, Stretch]:
-        """What speaks against the canary lately, by test."""
-        return {
-            _ERRORS: self._limits[_ERRORS].stretch,
-            _AGAINST: self._failures.stretch,
-            _LATENCY: self._limits[_LATENCY].stretch,
-            _CLIENT: self._clients.stretch,
-        }
 
 
 def _needed(objective: Objective) -> list[float]:
