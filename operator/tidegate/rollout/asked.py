@@ -11,7 +11,7 @@ from tidegate.rollout.state import (
     rolled_back,
     start,
 )
-from tidegate.rollout.trial import switch, to_step
+from tidegate.rollout.trial import out_of_sight, switch, to_step
 from tidegate.verbs import Verb
 
 
@@ -32,7 +32,7 @@ def asked(s: Situation) -> Course:
             return _granted(replace(record, paused=paused), by)
         case Verb.ABORT if live and record.stable:
             return rolled_back(handled, "Aborted", by)
-        case Verb.PROMOTE if live and record.stable and record.phase is not Phase.BAKING:
+        case Verb.PROMOTE if live and record.stable and _may_be_forced(s):
             # As soon as its pods can carry all of the traffic.
             return _granted(replace(record, forced=by), by)
         case Verb.SKIP_STEP if live and record.stable and by_steps(s):
@@ -52,6 +52,11 @@ def asked(s: Situation) -> Course:
             # The plan has made the new revision, which is the target already.
             return _granted(replace(record, target="", target_for=""), by)
     return _refused(record, f"{by}: {_why_not(s, live=live)}")
+
+
+def _may_be_forced(s: Situation) -> bool:
+    """In the bake there is nothing to go past but counters that cannot be read."""
+    return s.record.phase is not Phase.BAKING or out_of_sight(s)
 
 
 def _why_not(s: Situation, *, live: bool) -> str:

@@ -54,6 +54,8 @@ def trial(s: Situation) -> Course:
         return against
     if not s.record.stable:
         return _first(s)
+    if s.gateway is None and s.record.phase in (Phase.MIRRORING, Phase.CANARY):
+        return _gateway_gone(s)
     if held is not None:
         return replace(hold(s, *held), record=replace(s.record, reason=held[0]))
     if s.record.forced and s.record.phase is not Phase.BAKING:
@@ -193,6 +195,21 @@ def _past_mirror(
     if _measurable(s) and (s.measured is None or _stale(s.measured, s.now)):
         return _unavailable(s)  # No client is sent to what nobody watches.
     return to_step(s, 0, told, refused=refused)
+
+
+def _gateway_gone(s: Situation) -> Course:
+    """``traffic.gateway`` was taken out of the spec: no share of the requests can be sent to it."""
+    without = replace(s, record=replace(s.record, weight=0.0, mirror=0.0))
+    if s.record.forced:
+        return _forced(without)
+    if s.record.phase is Phase.MIRRORING and s.spec.rollout.mirror.mode is not MirrorMode.REQUIRED:
+        return _past_mirror(without)
+    return hold(
+        without,
+        "WaitingForRoute",
+        "traffic.gateway is gone, and without one no share of the requests can be sent to it: name "
+        "one again, or promote by hand",
+    )
 
 
 def _mirroring(s: Situation) -> Course:
@@ -379,6 +396,9 @@ def _baking(s: Situation) -> Course:
         )
     if not carries(s, 1.0):
         return hold(s, "CanaryShort", "not all of its pods are ready, so the old ones stay")
+    if out_of_sight(s) and not s.record.forced:
+        found = _unavailable(s)
+        return replace(found, message=f"{found.message}. The old pods stay until then")
     return ended(s, s.record.message)
 
 
@@ -505,6 +525,12 @@ def _share_problem(s: Situation, measured: Measured) -> str:
 
 def _measurable(s: Situation) -> bool:
     return s.canary is not None and s.canary.sidecar
+
+
+def out_of_sight(s: Situation) -> bool:
+    """Whether its counters were read and cannot be any more: nobody knows how it does."""
+    measured = s.measured
+    return measured is not None and measured.read_at is not None and _stale(measured, s.now)
 
 
 def _stale(measured: Measured, now: datetime) -> bool:

@@ -1,5 +1,7 @@
 """What the evidence does not decide, ``rollout.onInconclusive`` does, at its deadline."""
 
+from copy import deepcopy
+
 import pytest
 
 from tests.unit.rollout.test_regressions import at_step, live
@@ -89,6 +91,23 @@ def test_after_the_deadline_a_moment_without_counters_decides_nothing(
     world.run(20)
     assert at(world) == (Phase.CANARY, 0.5)
     assert world.status["rollout"]["hold"] == "WaitingForGates"
+
+
+def test_out_of_sight_in_the_bake_the_old_pods_stay() -> None:
+    world = live()
+    world.version(2)
+    world.until(lambda w: w.record.phase is Phase.BAKING)
+    stable = world.record.stable
+    world.metrics_down = True
+    world.run(600, step=60)
+    assert (world.record.phase, world.ready(stable)) == (Phase.BAKING, 3)
+    assert world.status["rollout"]["hold"] == "MetricsUnavailable"
+    assert "The old pods stay" in world.status["rollout"]["message"]
+    if_seen, by_hand = deepcopy(world), world
+    if_seen.metrics_down = False
+    if_seen.until(lambda w: w.record.phase is Phase.PROMOTED)
+    by_hand.ask("promote")
+    by_hand.until(lambda w: w.record.phase is Phase.PROMOTED)
 
 
 def test_a_bad_one_is_rolled_back_whatever_is_to_be_done_at_the_deadline() -> None:

@@ -4,8 +4,9 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from tests.unit.plan.world import copied
 from tests.unit.rollout.invariants import check_rest
-from tests.unit.rollout.world import ENTRY, ROUTE, SEARCH, STEPS, Health, Quality, World
+from tests.unit.rollout.world import ENTRY, ROUTE, SEARCH, SPEC, STEPS, Health, Quality, World
 from tidegate.rollout import LIVE
 
 
@@ -48,6 +49,13 @@ class Machine(RuleBasedStateMachine):
     @rule(weights=st.sampled_from((STEPS, ("1%", "50%"), ("10%",), ("5%", "6%", "90%"))))
     def edit_steps(self, weights: tuple[str, ...]) -> None:
         self.world.edit(rollout={"steps": [{"weight": w} for w in weights]})
+
+    @rule(gateway=st.booleans())
+    def edit_gateway(self, gateway: bool) -> None:
+        asked = copied(SPEC["traffic"]) if gateway else {}
+        if asked != self.world.spec["traffic"]:
+            self.world.spec["traffic"] = asked
+            self.world.generation += 1
 
     @rule(paused=st.booleans())
     def pause_by_spec(self, paused: bool) -> None:

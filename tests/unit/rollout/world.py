@@ -141,7 +141,8 @@ class World:
     since: dict[str, tuple[float, float]] = field(default_factory=dict)
     golden: dict[str, GoldenResult] = field(default_factory=dict)
     last: Plan = field(default_factory=Plan)
-    watched_at: datetime | None = None
+    watched_from: datetime | None = None
+    read_at: datetime | None = None
 
     # What happened, for the invariants.
     writes: int = 0
@@ -244,7 +245,7 @@ class World:
         self.since.clear()
         self.golden.clear()
         self.last = Plan()
-        self.watched_at = None
+        self.watched_from = self.read_at = None
         self.die_at = None
 
     def _measurements(self) -> Measurements:
@@ -263,8 +264,8 @@ class World:
             canary=asked.canary,
             started=asked.started,
             judgement=self._judged(asked.canary, requests),
-            read_at=None if self.metrics_down else self.now,
             blind_s=self._blind_s(),
+            read_at=self.read_at,
             since=asked.since,
             unread=("some-pod",) if self.metrics_down else (),
             hanging=("a-pod",) if hanging else (),
@@ -280,9 +281,10 @@ class World:
         )
 
     def _blind_s(self) -> float:
-        if not self.metrics_down or self.watched_at is None:
-            self.watched_at = self.now
-        return (self.now - self.watched_at).total_seconds()
+        if not self.metrics_down:
+            self.read_at = self.now
+        self.watched_from = self.watched_from or self.now
+        return (self.now - (self.read_at or self.watched_from)).total_seconds()
 
     def _judged(self, canary: str, requests: int) -> Judgement:
         """The rules of a toy: 5 requests show a bad one, 200 prove a good one."""
