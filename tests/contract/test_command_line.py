@@ -9,13 +9,12 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import yaml
@@ -150,6 +149,23 @@ def tidegate(
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done
+
+
+def started(config: Path, *arguments: str, both_to: IO[str] | None = None) -> subprocess.Popen[str]:
+    """A command that goes on beside the test; what it says comes at once, to pipes or to a file."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tidegate.cli", *arguments],
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": "operator",
+            "PYTHONUNBUFFERED": "1",
+            "KUBECONFIG": str(config),
+            "HOME": "/nonexistent",
+        },
+        stdout=both_to or subprocess.PIPE,
+        stderr=subprocess.STDOUT if both_to else subprocess.PIPE,
+        text=True,
+    )
 
 
 N = ("-n", NAMESPACE)
@@ -435,16 +451,16 @@ class TestWait:
     def test_until_it_is_rolled_back(self, kube: KubeClient, configs: dict[str, Path]) -> None:
         create(kube, "magika", d.STEP)
         found = kube.request("GET", f"{COLLECTION}/magika")
-
-        def later() -> None:
-            time.sleep(1.5)
+        process = started(configs["vera"], "wait", "magika", "--timeout", "30s", *N)
+        assert process.stderr is not None
+        try:
+            told = process.stderr.readline().rstrip()
             write(kube, found, d.ROLLED_BACK["status"] | {"observedGeneration": 1})
-
-        thread = threading.Thread(target=later)
-        thread.start()
-        done = tidegate(configs["vera"], "wait", "magika", "--timeout", "30s", *N, code=3)
-        thread.join()
-        told, last = done.stderr.splitlines()
+            last = process.stderr.read().rstrip()
+            assert process.wait(30) == 3
+        finally:
+            process.kill()
+            process.communicate()
         assert told.endswith(" Canary, step 2 of 4, 5%")
         assert last == (
             "error: magika was rolled back: RolledBack: 15 of 200 requests failed (7.5 %), the "
@@ -473,17 +489,7 @@ class TestWatching:
         create(kube, "magika", d.STEP)
         out = tmp_path / "out"
         with out.open("w") as sink:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "tidegate.cli", "get", "magika", "-w", *N],
-                env={
-                    "PATH": os.environ["PATH"],
-                    "PYTHONPATH": "operator",
-                    "PYTHONUNBUFFERED": "1",
-                    "KUBECONFIG": str(configs["vera"]),
-                },
-                stdout=sink,
-                stderr=subprocess.STDOUT,
-            )
+            process = started(configs["vera"], "get", "magika", "-w", *N, both_to=sink)
         try:
             wait_for(lambda: "step 2 of 4" in out.read_text(), "the tree", timeout_seconds=30)
             found = kube.request("GET", f"{COLLECTION}/magika")
