@@ -266,9 +266,13 @@ def _started(directory: Path, *, controllers: bool, extra: Sequence[str]) -> Ite
             stack.enter_context(
                 _running(
                     "kube-controller-manager",
-                    controller_manager_command(
-                        manager, plane.kubeconfig, directory / "pki", port=free_ports(1)[0]
-                    ),
+                    [
+                        *controller_manager_command(
+                            manager, plane.kubeconfig, directory / "pki", port=free_ports(1)[0]
+                        ),
+                        # Tests wait for it; without any HPA it does nothing.
+                        "--horizontal-pod-autoscaler-sync-period=2s",
+                    ],
                     directory,
                 )
             )

@@ -93,29 +93,35 @@ def replicas(
     )
 
 
-def setters(deployment: Object) -> tuple[SetBy, ...]:
+def setters(deployment: Object, now_s: float) -> tuple[SetBy, ...]:
     """Who set ``spec.replicas`` lately, the last one at the end.
 
     Args:
         deployment: the ModelDeployment, with the owners of this field (``managedFields``), and with
             those who are remembered in its status.
+        now_s: seconds since the epoch: the API server keeps no time of a write to ``/scale``.
     """
     status = (deployment.get("status") or {}).get("scaling") or {}
     known = tuple(SetBy.model_validate(each) for each in status.get("setBy") or ())
     number = deployment["spec"].get("replicas")
-    # Two who set the same number both own it: the later one.
-    owners = [
-        (str(entry.get("time") or ""), _whose(str(entry.get("manager"))))
+    owners = {
+        _whose(str(entry.get("manager"))): str(entry.get("time") or "")
         for entry in deployment["metadata"].get("managedFields") or ()
         if owns_replicas(entry)
-    ]
+    }
     if number is None or not owners:
         return known
-    time, manager = max(owners)
-    now = SetBy(manager=manager, replicas=number, time=time)
-    if known and known[-1].manager == manager:
-        return known if known[-1].replicas == number else (*known[:-1], now)
-    return (*known, now)[-REMEMBERED:]
+    last = known[-1] if known else None
+    # Two who set the same number both own it, which changes nothing.
+    if last is not None and last.manager in owners:
+        if last.replicas == number:
+            return known
+        manager, known = last.manager, known[:-1]
+    else:
+        manager = max(owners, key=lambda each: (owners[each], each))
+    now = datetime.fromtimestamp(now_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    found = SetBy(manager=manager, replicas=number, time=owners[manager] or now)
+    return (*known, found)[-REMEMBERED:]
 
 
 def _quarrel(set_by: Sequence[SetBy], now_s: float) -> tuple[SetBy, SetBy, float] | None:

@@ -240,7 +240,7 @@ class Scene:
         """Replicas of the revision that serves, while that decision is in force."""
         serves = self.known.get(rollout.serving(record))
         if self.spec.scaling_mode is not ScalingMode.SLO or serves is None:
-            set_by = scaling.setters(self.observed.deployment)
+            set_by = scaling.setters(self.observed.deployment, self._now_s)
             return scaling.replicas(self.spec, now_s=self._now_s, set_by=set_by)
         before = (self.observed.deployment.get("status") or {}).get("scaling") or {}
         fleet = self._fleet(serves, record, before)

@@ -15,6 +15,7 @@ from tidegate.actions import Event, Scale
 from tidegate.autoscaling.demand import Demand, ServiceTime, Source
 from tidegate.observed import Attained, Measurements
 
+HPA = "kube-controller-manager"
 SERVICE = ServiceTime(alpha_ms=8.0, beta_ms=6.0, cv=0.05, error=0.01, batches=5000.0, sure=True)
 
 
@@ -271,15 +272,15 @@ def test_whoever_else_scales_a_child_is_named_and_overruled() -> None:
 
 
 def set_by(found: World, manager: str, replicas: int, *more: str) -> None:
-    """Somebody sets the number, by ``/scale`` or by an apply; the field's owner becomes another."""
+    """Somebody sets the number; the field's owner becomes another.
+
+    By an apply, or by ``/scale``, of which the API server keeps no time.
+    """
     found.spec["replicas"] = replicas
     found.generation += 1
-    owner: dict[str, Any] = {"fieldsV1": {"f:spec": {"f:replicas": {}}}}
-    time = found.now.strftime("%Y-%m-%dT%H:%M:%SZ")
-    found.managed_fields = [{"manager": m, "time": time, **owner} for m in (manager, *more)]
-
-
-HPA = "kube-controller-manager"
+    time = {"time": found.now.strftime("%Y-%m-%dT%H:%M:%SZ")} if manager != HPA else {}
+    owner: dict[str, Any] = {"fieldsV1": {"f:spec": {"f:replicas": {}}}} | time
+    found.managed_fields = [{"manager": m, **owner} for m in (manager, *more)]
 
 
 def external(replicas: int = 2) -> World:
