@@ -4,7 +4,6 @@ import base64
 import gzip
 import json
 import platform
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -25,12 +24,6 @@ from tests.integration.fetch.registry import (
 from tests.integration.fetch.web import WebServer
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with Registry(tmp_path_factory.mktemp("registry")) as server:
-        yield server
 
 
 def fetch(pod: Pod, registry: Registry, name: str, **request: object) -> Outcome:

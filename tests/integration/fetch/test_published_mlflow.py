@@ -4,13 +4,13 @@ import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.integration.fetch.mlflow_server import MlflowServer, environment
-from tests.integration.fetch.models import ONNX, PYTHON_MODEL, digest_of, write
+from tests.integration.fetch.models import ONNX, digest_of, write
 from tests.integration.fetch.pod import Pod
+from tests.integration.fetch.publishing import SHA256, CutOff, Line
 from tests.integration.fetch.seaweed import ACCESS, SECRET, Seaweed
 from tests.integration.fetch.web import WebServer
 from tidegate.preparation.publish import mlflow
@@ -19,12 +19,6 @@ from tidegate.preparation.publish.web import Web
 
 pytestmark = [pytest.mark.integration, pytest.mark.clouds]
 
-SHA256 = digest_of(PYTHON_MODEL).removeprefix("sha256:")
-
-
-class CutOff(Exception):
-    """The line is dead."""
-
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[MlflowServer]:
@@ -32,12 +26,6 @@ def server() -> Iterator[MlflowServer]:
     with tempfile.TemporaryDirectory() as folder, MlflowServer(Path(folder)) as found:
         assert isinstance(found, MlflowServer)
         yield found
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> dict[str, Path]:
-    write(tmp_path / "model", PYTHON_MODEL)
-    return files_in(tmp_path / "model")
 
 
 def opened(server: MlflowServer, name: str, told: list[str] | None = None) -> mlflow.Registry:
@@ -50,9 +38,7 @@ def other(tmp_path: Path) -> tuple[Files, str]:
     return files_in(tmp_path / "other"), digest_of({"net.onnx": ONNX}).removeprefix("sha256:")
 
 
-def test_there_and_back(
-    pod: Pod, server: MlflowServer, model: dict[str, Path], tmp_path: Path
-) -> None:
+def test_there_and_back(pod: Pod, server: MlflowServer, model: Files, tmp_path: Path) -> None:
     told: list[str] = []
     target = opened(server, "file%20types/@champion", told)
     sent = target.send(model, SHA256)
@@ -78,7 +64,7 @@ def test_there_and_back(
 def test_cut_off_anywhere_it_can_be_picked_by_nobody(
     pod: Pod,
     server: MlflowServer,
-    model: dict[str, Path],
+    model: Files,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -87,24 +73,17 @@ def test_cut_off_anywhere_it_can_be_picked_by_nobody(
     first = opened(server, "cut/@champion")
     first.send(files, sha256)
     first.announce()
-    asked, left = Web.ask, [0]
-
-    def cut(self: Web, *request: Any, **more: Any) -> Any:
-        if left[0] == 0:
-            raise CutOff
-        left[0] -= 1
-        return asked(self, *request, **more)
+    line = Line()
+    monkeypatch.setattr(Web, "ask", line.over(Web.ask))
 
     def versions() -> int:
-        with monkeypatch.context() as whole:
-            whole.setattr(Web, "ask", asked)
-            found = opened(server, "cut")._get("model-versions/search", filter="name = 'cut'")
+        line.left = None
+        found = opened(server, "cut")._get("model-versions/search", filter="name = 'cut'")
         return len(found["model_versions"])
 
-    monkeypatch.setattr(Web, "ask", cut)
     rounds, sent = 0, 0
     while True:
-        left[0] = rounds
+        line.left = rounds
         rounds += 1
         target = opened(server, "cut/@champion")
         with contextlib.suppress(CutOff):
@@ -122,7 +101,7 @@ def test_cut_off_anywhere_it_can_be_picked_by_nobody(
 
 
 def test_a_file_that_was_cut_off_is_sent_again(
-    pod: Pod, server: MlflowServer, model: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    pod: Pod, server: MlflowServer, model: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """MLflow tells sizes only: one of the right size and other bytes is found out, too."""
     monkeypatch.setattr(mlflow.Registry, "_new_version", lambda self, sha256: _fail())
@@ -146,9 +125,7 @@ def _fail() -> str:
     raise CutOff
 
 
-def test_files_in_s3(
-    pod: Pod, s3: Seaweed, model: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_in_s3(pod: Pod, s3: Seaweed, model: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = {"AWS_ACCESS_KEY_ID": ACCESS, "AWS_SECRET_ACCESS_KEY": SECRET}
     s3.client().create_bucket(Bucket="mlflow-published")
     env = {**keys, "MLFLOW_S3_ENDPOINT_URL": s3.endpoint, "AWS_DEFAULT_REGION": "us-east-1"}
@@ -166,7 +143,7 @@ def test_files_in_s3(
 
 
 def test_what_is_wrong_is_said_in_one_line(
-    model: dict[str, Path], web: WebServer, monkeypatch: pytest.MonkeyPatch
+    model: Files, web: WebServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(StoreError, match="name the server with --endpoint"):

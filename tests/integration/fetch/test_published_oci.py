@@ -4,40 +4,20 @@ import base64
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from aiohttp import web as aioweb
 
-from tests.integration.fetch.models import PYTHON_MODEL, digest_of, write
 from tests.integration.fetch.pod import Pod
+from tests.integration.fetch.publishing import SHA256, CutOff, Line
 from tests.integration.fetch.registry import MANIFEST, PASSWORD, USER, Registry
 from tests.integration.fetch.web import WebServer
 from tidegate.preparation.publish import oci
-from tidegate.preparation.publish.target import StoreError, files_in
+from tidegate.preparation.publish.target import Files, StoreError
 
 pytestmark = pytest.mark.integration
-
-SHA256 = digest_of(PYTHON_MODEL).removeprefix("sha256:")
-
-
-class CutOff(Exception):
-    """The line is dead."""
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with Registry(tmp_path_factory.mktemp("registry")) as server:
-        yield server
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> dict[str, Path]:
-    write(tmp_path / "model", PYTHON_MODEL)
-    return files_in(tmp_path / "model")
 
 
 def opened(registry: Registry, name: str, told: list[str] | None = None) -> oci.Registry:
@@ -56,9 +36,7 @@ def digest(registry: Registry, name: str, tag: str) -> str:
         return "sha256:" + hashlib.sha256(answer.read()).hexdigest()
 
 
-def test_there_and_back(
-    pod: Pod, registry: Registry, model: dict[str, Path], tmp_path: Path
-) -> None:
+def test_there_and_back(pod: Pod, registry: Registry, model: Files, tmp_path: Path) -> None:
     told: list[str] = []
     target = opened(registry, "team/digits:stable", told)
     sent = target.send(model, SHA256)
@@ -83,23 +61,15 @@ def test_there_and_back(
 
 
 def test_cut_off_anywhere_it_can_be_picked_by_nobody(
-    pod: Pod, registry: Registry, model: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    pod: Pod, registry: Registry, model: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A failure before each request in turn: what is followed is the version before, or none."""
     old = registry.artifact("cut", "stable", {"net.onnx": b"\x08\x07" + b"old" * 10})
-    asked = oci.Registry._ask
-    left = [0]
-
-    def cut(self: oci.Registry, method: str, url: str, **request: Any) -> Any:
-        if left[0] == 0:
-            raise CutOff
-        left[0] -= 1
-        return asked(self, method, url, **request)
-
-    monkeypatch.setattr(oci.Registry, "_ask", cut)
+    line = Line()
+    monkeypatch.setattr(oci.Registry, "_ask", line.over(oci.Registry._ask))
     rounds, sent = 0, []
     while True:
-        left[0] = rounds
+        line.left = rounds
         rounds += 1
         target = opened(registry, "cut:stable")
         with contextlib.suppress(CutOff):
@@ -120,7 +90,7 @@ def test_cut_off_anywhere_it_can_be_picked_by_nobody(
 def test_logins(
     pod: Pod,
     web: WebServer,
-    model: dict[str, Path],
+    model: Files,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -160,7 +130,7 @@ def test_logins(
         assert pod.fetch(sent.uri, endpoint=sent.endpoint, sha256=SHA256).ok()
 
 
-def test_a_registry_that_is_none(model: dict[str, Path], web: WebServer) -> None:
+def test_a_registry_that_is_none(model: Files, web: WebServer) -> None:
     gone = oci.Registry("oci://127.0.0.1:9/m", "http://127.0.0.1:9", lambda text: None)
     with pytest.raises(StoreError, match=r"oci://127\.0\.0\.1:9/m") as raised:
         gone.send(model, SHA256)
@@ -169,9 +139,7 @@ def test_a_registry_that_is_none(model: dict[str, Path], web: WebServer) -> None
         oci.Registry("oci://r.example/m", web.url, lambda text: None).send(model, SHA256)
 
 
-def test_blobs_that_lie_elsewhere_are_not_sent_again(
-    model: dict[str, Path], web: WebServer
-) -> None:
+def test_blobs_that_lie_elsewhere_are_not_sent_again(model: Files, web: WebServer) -> None:
     """A registry may send a HEAD on to its store, whose address is good for a GET only."""
     seen: list[str] = []
 
@@ -195,7 +163,7 @@ def sha256(data: bytes) -> str:
 
 
 def test_a_registry_whose_disc_is_full(
-    pod: Pod, model: dict[str, Path], web: WebServer, tmp_path: Path
+    pod: Pod, model: Files, web: WebServer, tmp_path: Path
 ) -> None:
     """It takes no blob; nothing of the model is there, and the word is the registry's own."""
     seen: list[str] = []
