@@ -60,7 +60,7 @@ def trial(s: Situation) -> Course:
         return replace(hold(s, *held), record=replace(s.record, reason=held[0]))
     if s.record.forced and s.record.phase is not Phase.BAKING:
         return _forced(s)
-    if s.spec.rollout.paused or s.record.paused:
+    if (s.spec.rollout.paused or s.record.paused) and not _in_gap(s):
         how = "rollout.paused is true" if s.spec.rollout.paused else "a request paused it"
         return hold(s, "Paused", f"{how}; it is still rolled back if it turns out to be bad")
     step = {
@@ -71,6 +71,12 @@ def trial(s: Situation) -> Course:
         Phase.BAKING: _baking,
     }[s.record.phase]
     return step(s)
+
+
+def _in_gap(s: Situation) -> bool:
+    """Whether Recreate has taken the old pods away, so that a pause would only make it longer."""
+    gone = s.stable is None or not s.stable.pods
+    return s.spec.rollout.strategy is Strategy.RECREATE and gone and s.record.weight < 1.0
 
 
 def _against(s: Situation) -> Course | None:

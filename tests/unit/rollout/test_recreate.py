@@ -83,16 +83,24 @@ def test_a_gate_that_shuts_when_the_old_pods_are_gone_makes_the_gap_no_longer() 
     assert world.ready(canary) == 3
 
 
-def test_pausing_while_the_old_pods_go_brings_them_back() -> None:
+def test_paused_while_the_old_pods_go_either_side_serves() -> None:
     world = live()
     world.edit(rollout={"strategy": "Recreate"})
     world.version(2)
-    world.until(lambda w: w.record.phase is Phase.PREPARING)
+    world.reconcile()
     world.edit(rollout={"paused": True})
-    world.run(60, step=20)
-    record = world.record
-    asked = world.asked(record.stable), world.asked(record.canary)
-    assert asked in ((3, 0), (0, 3)), "all of one or all of the other"
+    world.until(lambda w: serves_as_before(w) or w.record.weight == 1.0)
+
+
+def test_paused_when_they_are_gone_it_makes_the_gap_no_longer() -> None:
+    world = live()
+    world.edit(rollout={"strategy": "Recreate"})
+    world.version(2)
+    world.until(lambda w: w.ready(w.record.stable) == 0)
+    world.edit(rollout={"paused": True})
+    world.until(lambda w: w.record.weight == 1.0)
+    world.run(300, step=60)
+    assert (world.record.phase, world.status["rollout"]["hold"]) == (Phase.BAKING, "Paused")
 
 
 @pytest.mark.parametrize("weight", [0.05, 0.5])
