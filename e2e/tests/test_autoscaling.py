@@ -113,7 +113,11 @@ def test_a_ramp_and_back_keeps_the_objective_and_turns_once(space: Space, sleepe
     with load_on(space, course) as load:
         space.until(sleeper, watch, "up and down again", seconds=1150.0)
     late = slow_share(load.requests)
-    print(f"replicas {seen}; {100 * late:.2f} % of {len(load.requests)} late or failed")
+    failed = sum(bool(r.error) for r in load.requests)
+    print(
+        f"replicas {seen}; {100 * late:.2f} % of {len(load.requests)} late or failed, "
+        f"{failed} of them failed"
+    )
     top = seen.index(max(seen))
     assert max(seen) == 4
     assert seen[: top + 1] == sorted(seen[: top + 1])
