@@ -262,13 +262,14 @@ class Carrier:
             if wait_s > 0.0:
                 return Done(again_after_s=wait_s)
         self._wishes[uid] = wish
+        self._wishes.move_to_end(uid)
         while len(self._wishes) > REMEMBERED:
             self._wishes.popitem(last=False)
         wrote = False
         if found is not None:
-            document["metadata"]["uid"] = uid
-            written = await self._kube.apply(kind, document, manager=CHILDREN_MANAGER, force=True)
-            del document["metadata"]["uid"]
+            # Of this object, and not of one that took its name meanwhile.
+            same = {**document, "metadata": {**document["metadata"], "uid": uid}}
+            written = await self._kube.apply(kind, same, manager=CHILDREN_MANAGER, force=True)
             if version_of(written.document) == version_of(live):
                 self._settle(written.document, CHILDREN_MANAGER, document)
             else:
