@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from tidegate.measurement import CLOCK_SLACK_S
 from tidegate.observed import Attained
 from tidegate.resources.sidecar import TrafficClass, latency_edges_ms
 from tidegate.sidecar_page import NO_COUNTS, Counts, Reading
@@ -117,7 +116,7 @@ class Window:
         if pod is not None and reading.at_s <= pod.at_s:
             return
         restarted = pod is not None and _restarted(pod, reading, now)
-        if pod is not None and restarted and _is_older(pod, reading):
+        if pod is not None and restarted and reading.is_older_than(pod.at_s):
             return
         self._pods[reading.pod] = _Pod(reading.at_s, reading.uptime_s, now, reading.edges_ms)
         if pod is None:
@@ -183,11 +182,7 @@ def _met(bad: int, of: int, share: float) -> bool | None:
 
 
 def _restarted(pod: _Pod, reading: Reading, now: Counts) -> bool:
-    if (
-        reading.uptime_s is not None
-        and pod.uptime_s is not None
-        and reading.uptime_s < pod.uptime_s
-    ):
+    if reading.is_of_another_envoy(pod.uptime_s):
         return True
     last = pod.last
     if now.answered < last.answered or now.failed < last.failed or now.timed < last.timed:
@@ -195,9 +190,3 @@ def _restarted(pod: _Pod, reading: Reading, now: Counts) -> bool:
     if pod.edges_ms != reading.edges_ms:
         return bool(pod.edges_ms)
     return any(n < o for n, o in zip(now.faster, last.faster, strict=False))
-
-
-def _is_older(pod: _Pod, reading: Reading) -> bool:
-    """Whether counters that fell are an older page's: Prometheus' clock is not ours."""
-    age_s = reading.uptime_s
-    return age_s is not None and age_s > reading.at_s - pod.at_s + CLOCK_SLACK_S

@@ -17,7 +17,7 @@ from typing import Final
 
 from tidegate.analysis.block import Block, Tally
 from tidegate.resources.sidecar import LATENCY_EDGES_MS, TrafficClass
-from tidegate.sidecar_page import NO_COUNTS, Counts, Reading
+from tidegate.sidecar_page import CLOCK_SLACK_S, NO_COUNTS, Counts, Reading
 
 WARM_UP_REQUESTS: Final = 50
 """So many requests of each pod say nothing of its latency: caches and kernels are still cold."""
@@ -33,8 +33,6 @@ LEAST_FOR_QUANTILE: Final = 100
 HISTOGRAM_LAG_S: Final = 1.0
 """A histogram is behind the other counters by less than this (`STATS_FLUSH_MS`, and a busy Envoy).
 """
-CLOCK_SLACK_S: Final = 5.0
-"""By which two clocks, and Envoy's age in whole seconds, may disagree."""
 
 
 # Bounds.
@@ -272,7 +270,7 @@ class Ledger:
         elif reading.at_s <= pod.at_s:
             return False
         elif _restarted(pod, reading, now):
-            if _is_older(pod, reading):
+            if reading.is_older_than(pod.at_s):
                 return False
             pod = self._pods[reading.pod] = _Pod(reading.at_s, reading.uptime_s, _Sum())
         self._add(pod, reading, now, into)
@@ -492,11 +490,7 @@ def _confirmed(seen: int, now: int, told: int) -> int:
 
 
 def _restarted(pod: _Pod, reading: Reading, now: _Sum) -> bool:
-    if (
-        reading.uptime_s is not None
-        and pod.uptime_s is not None
-        and reading.uptime_s < pod.uptime_s
-    ):
+    if reading.is_of_another_envoy(pod.uptime_s):
         return True
     last = pod.last
     fell = (
@@ -509,13 +503,3 @@ def _restarted(pod: _Pod, reading: Reading, now: _Sum) -> bool:
     if fell or not now.below or not last.below:
         return fell
     return any(n < before for n, before in zip(now.below, last.below, strict=True))
-
-
-def _is_older(pod: _Pod, reading: Reading) -> bool:
-    """Whether counters that fell are those of an older page, not of a new Envoy.
-
-    Prometheus' clock is not ours, so its page can be older than its time says.
-    """
-    if reading.uptime_s is None:
-        return False
-    return reading.uptime_s > reading.at_s - pod.at_s + CLOCK_SLACK_S

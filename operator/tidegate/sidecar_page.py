@@ -13,6 +13,9 @@ from typing import Final
 
 from tidegate.resources.sidecar import Protocol, TrafficClass, edge_ms
 
+CLOCK_SLACK_S: Final = 5.0
+"""By which two clocks, and Envoy's age in whole seconds, may disagree."""
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -73,6 +76,17 @@ class Reading:
     def label(self) -> str:
         """What people call the pod."""
         return self.name or self.pod
+
+    def is_of_another_envoy(self, uptime_s: float | None) -> bool:
+        """Whether Envoy was started anew since it had that age, as far as both are known."""
+        return self.uptime_s is not None and uptime_s is not None and self.uptime_s < uptime_s
+
+    def is_older_than(self, at_s: float) -> bool:
+        """Whether counters that fell since that look are an older page's, and not a new Envoy's.
+
+        Prometheus' clock is not ours, so its page can be older than its time says.
+        """
+        return self.uptime_s is not None and self.uptime_s > self.at_s - at_s + CLOCK_SLACK_S
 
 
 _CLASSES: Final = tuple(TrafficClass)
