@@ -124,7 +124,7 @@ class Evidence:
         """Learn how clustered stable's outcomes are; whether an exponent is another one now."""
         tempering, started = self._tempering, bool(canary or self._canary)
         proving, accusing = tuple(tempering.proving), tuple(tempering.accusing)
-        tempering.learn(stable, started=started)
+        tempering.learn(stable, started=started, usual=self._latency.usual())
         if accusing != tuple(tempering.accusing) and started:
             failures, client, slowness, latencies = zip(accusing, tempering.accusing, strict=True)
             self._failures.onset.temper(*failures)

@@ -93,6 +93,10 @@ class LatencyComparison:
         for i, count in enumerate(slower):
             self._seen[i] += count
 
+    def usual(self) -> tuple[Sequence[float], float]:
+        """Stable's answers beyond each bound, out of how many, until bounds are chosen."""
+        return ((), 0.0) if self.compared else (self._seen, self._seen_of)
+
     def weigh(
         self,
         canary: tuple[Sequence[float], float],

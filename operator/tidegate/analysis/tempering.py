@@ -5,7 +5,7 @@ come in clusters: ten requests say no more than one. Stable shows how large the 
 index of dispersion: the variance of its counts over what independent requests would give.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import sqrt
 from typing import Final
 
@@ -15,6 +15,12 @@ from tidegate.analysis.sums import Sum
 FAILURES, CLIENTS, SLOWNESS, LATENCIES = range(4)
 """Kinds of outcomes, each with exponents of its own: failures, client errors, answers beyond the
 target, and answers beyond any bound (never less than those beyond the target)."""
+_TELLING: Final = (0.1, 0.5)
+"""Where so large a share of stable's answers is beyond a bound, it parts requests that take longer
+from others, and how clustered they are is true of those beyond the target, too. Where it is
+smaller, what is beyond is the machine's doing, which says nothing of them."""
+_KNOWN_FROM: Final = 50.0
+"""Answers that tell the share."""
 _KINDS: Final = 4
 _LEVELS: Final = 6
 """Blocks are compared with their neighbours singly, in twos, in fours ... up to 32 blocks, since a
@@ -152,7 +158,16 @@ class Tempering:
         accusing: divide the evidence against it; none is smaller than in `proving`.
     """
 
-    __slots__ = ("_dispersions", "_fixed", "_typical", "accusing", "proving")
+    __slots__ = (
+        "_beyond",
+        "_clusters",
+        "_dispersions",
+        "_fixed",
+        "_timed",
+        "_typical",
+        "accusing",
+        "proving",
+    )
 
     def __init__(self) -> None:
         self.proving = [1.0] * _KINDS
@@ -161,14 +176,22 @@ class Tempering:
         # Of the last kind: answers beyond a bound that is typical.
         self._dispersions = (Dispersion(), Dispersion(), Dispersion(), Dispersion())
         self._typical = -1
+        # Answers beyond it; out of.
+        self._beyond = self._timed = 0.0
+        # What follows from `_dispersions`, worked out where they changed.
+        self._clusters: dict[int, tuple[float, float]] = {}
 
-    def learn(self, stable: Sum, *, started: bool) -> None:
+    def learn(
+        self, stable: Sum, *, started: bool, usual: tuple[Sequence[float], float] = ((), 0.0)
+    ) -> None:
         """Take in a block of stable's.
 
         Args:
             stable: what it did.
             started: the canary had its first request.
+            usual: stable's answers beyond each bound in earlier blocks, out of how many.
         """
+        self._choose(*usual)
         counts = (
             (stable.failed, stable.requests),
             (stable.blamed, stable.blamed_of),
@@ -176,37 +199,56 @@ class Tempering:
             self._beyond_typical(stable),
         )
         for i, (count, requests) in enumerate(counts):
+            if requests and not self._fixed[i] and self._dispersions[i].add(count, requests):
+                self._clusters.pop(i, None)
+        telling = self._telling()
+        for i, (_, requests) in enumerate(counts):
             if self._fixed[i] or not requests:
                 continue
-            dispersion = self._dispersions[i]
-            changed = dispersion.add(count, requests)
-            if changed or i == LATENCIES:
-                slow = i in (SLOWNESS, LATENCIES)
-                exponent = dispersion.exponent()
-                suspected = dispersion.suspected(_SURE_OF_SLOWNESS if slow else SURE_OF_MANY)
-                if i == LATENCIES:
-                    exponent = max(exponent, self.proving[SLOWNESS])
-                    suspected = max(suspected, self.accusing[SLOWNESS])
-                if started:
-                    exponent = max(self.proving[i], exponent)
-                    suspected = max(self.accusing[i], suspected)
-                self.proving[i], self.accusing[i] = exponent, suspected
-            self._fixed[i] = started and dispersion.settled
-        self._fixed[LATENCIES] = self._fixed[LATENCIES] and self._fixed[SLOWNESS]
+            exponent, suspected = self._clustered(i)
+            if i == LATENCIES or (i == SLOWNESS and telling):
+                other = self._clustered(SLOWNESS + LATENCIES - i)
+                exponent, suspected = max(exponent, other[0]), max(suspected, other[1])
+            if started:
+                exponent = max(self.proving[i], exponent)
+                suspected = max(self.accusing[i], suspected)
+            self.proving[i], self.accusing[i] = exponent, suspected
+            self._fixed[i] = started and self._dispersions[i].settled
+        both = self._fixed[SLOWNESS] and self._fixed[LATENCIES]
+        self._fixed[SLOWNESS] = self._fixed[LATENCIES] = both
+
+    def _clustered(self, kind: int) -> tuple[float, float]:
+        """Exponent and suspected exponent of one kind's counts."""
+        found = self._clusters.get(kind)
+        if found is None:
+            dispersion = self._dispersions[kind]
+            sure = _SURE_OF_SLOWNESS if kind in (SLOWNESS, LATENCIES) else SURE_OF_MANY
+            found = dispersion.exponent(), dispersion.suspected(sure)
+            self._clusters[kind] = found
+        return found
+
+    def _choose(self, slower: Sequence[float], timed: float) -> None:
+        """The typical bound: the one that is nearest to a quarter of stable's answers.
+
+        Next to no answer may be beyond the target, and then it does not show how they cluster.
+        """
+        if self._typical < 0 and timed >= _KNOWN_FROM and slower:
+            distances = [abs(count - timed / 4.0) for count in slower]
+            self._typical = distances.index(min(distances))
 
     def _beyond_typical(self, stable: Sum) -> tuple[float, float]:
-        """Stable's answers beyond the bound that is nearest to a quarter of them, out of how many.
-
-        Where nothing is compared with a limit, any bound may tell; next to no answer may be beyond
-        the target.
-        """
-        if self._typical < 0 and stable.slower:
-            middle = stable.timed / 4.0
-            distances = [abs(count - middle) for count in stable.slower]
-            self._typical = distances.index(min(distances))
+        """Stable's answers beyond the typical bound, out of how many."""
         if not 0 <= self._typical < len(stable.slower):
             return 0.0, 0.0
-        return stable.slower[self._typical], stable.timed
+        beyond = stable.slower[self._typical]
+        self._beyond += beyond
+        self._timed += stable.timed
+        return beyond, stable.timed
+
+    def _telling(self) -> bool:
+        """Whether the typical bound parts requests that take longer from others."""
+        low, high = _TELLING
+        return self._timed >= _KNOWN_FROM and low <= self._beyond / self._timed <= high
 
     def learning(self) -> list[Dispersion]:
         """Those whose exponent is not fixed yet: a state is not complete without them."""
@@ -215,13 +257,16 @@ class Tempering:
     def state(self) -> list[float]:
         """All that `restore` needs, besides what is in `learning`."""
         fixed = [float(each) for each in self._fixed]
-        return [float(self._typical), *self.proving, *self.accusing, *fixed]
+        seen = self._beyond, self._timed
+        return [float(self._typical), *seen, *self.proving, *self.accusing, *fixed]
 
     def restore(self, take: Callable[[int], list[float]]) -> None:
         """Take back what `state` gave; ValueError if it cannot be."""
-        (typical,) = take(1)
+        typical, self._beyond, self._timed = take(3)
         self.proving, self.accusing = take(_KINDS), take(_KINDS)
         self._fixed = [bool(value) for value in take(_KINDS)]
-        if not -1.0 <= typical < MOST_BOUNDS or min(self.proving + self.accusing) < 1.0:
+        if not -1.0 <= typical < MOST_BOUNDS or not 0.0 <= self._beyond <= self._timed:
+            raise ValueError("not a state")
+        if min(self.proving + self.accusing) < 1.0:
             raise ValueError("not a state")
         self._typical = int(typical)

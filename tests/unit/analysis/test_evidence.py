@@ -479,6 +479,24 @@ def test_bursts_within_the_target_do_not_hide_a_slow_tail() -> None:
     assert bad.tempering == bad.accusing == 1.0
 
 
+def test_clients_whose_requests_take_longer_warn_of_clusters_beyond_the_target() -> None:
+    """A third of stable's answers is beyond a bound, by connections; next to none is slow."""
+    evidence = Evidence(OBJECTIVE)
+    source = random.Random(4)
+
+    def stable() -> Tally:
+        longer = 10 * binomial(source, 4, 0.3)
+        return tally(40, slow=0, slower=(40, longer, 0, 0, 0))
+
+    for _ in range(100):
+        evidence.observe(block(None, stable()))
+    evidence.observe(block(tally(10, slow=4, slower=(10, 4, 4, 4, 0)), stable()))
+    judgement = evidence.judge()
+    latency = judgement.results[FOUND[Test.LATENCY]]
+    assert latency.tempering > 4.0
+    assert judgement.bad is None
+
+
 def test_clusters_seen_later_only_lower_the_evidence() -> None:
     evidence = Evidence(ERRORS_ONLY)
     sticky = block(None, Tally(100, 10))
