@@ -331,7 +331,14 @@ def _legend(models: Sequence[Model]) -> Iterator[str]:
             {seen[0]["rate_per_s"]:g} requests a second through the gateway meanwhile and compares
             every answer with what the two versions are known to answer; after the promotion the
             golden requests are sent once more. Seconds are from the apply to the outcome, on a node
-            that is this machine. Seen on {seen[0]["began"][:10]}."""
+            that is this machine{_busy(seen)}. Seen on {seen[0]["began"][:10]}."""
+
+
+def _busy(seen: Sequence[Mapping[str, Any]]) -> str:
+    loads = [found["load_average"] for found in seen if "load_average" in found]
+    if not loads:
+        return ""
+    return f", with a load average of {min(loads):.1f} to {max(loads):.1f}"
 
 
 def _served(model: Model) -> list[Row]:

@@ -6,6 +6,7 @@ is applied. A client sends the golden requests through the gateway meanwhile. Ru
 """
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -131,6 +132,7 @@ def played(space: Space, folder: Path, first: Version, second: Version) -> dict[
         "golden": len(second.requests),
         "golden_wrong": answers_wrong(space, second),
         **seen,
+        "load_average": round(os.getloadavg()[0], 1),
     }
     if name == HURT:
         found["by_hand"] = {"candidate": REFUSED, **_by_hand(space, folder, second)}

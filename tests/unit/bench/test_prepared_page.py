@@ -103,6 +103,7 @@ CLUSTER: dict[str, Any] = {
     "requests": 230,
     "failed": 0,
     "wrong": 0,
+    "load_average": 15.25,
 }
 BY_HAND: dict[str, Any] = {
     **{k: CLUSTER[k] for k in ("took_s", "requests", "failed", "wrong")},
@@ -128,6 +129,7 @@ def test_what_became_of_it_on_the_cluster() -> None:
     assert "by hand, past the gate: rolled back (GoldenRequestsFailed) in 21 s" in told
     flat = " ".join(told.split())
     assert "1 of 1 promoted" in flat
+    assert "a load average of 15.2 to 15.2" in flat
     assert "of 230 requests meanwhile 0 failed and 0 were answered wrongly" in flat
 
 
