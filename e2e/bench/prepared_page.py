@@ -271,10 +271,11 @@ def _deployed(models: Sequence[Model]) -> Iterator[str]:
         return
     promoted = sum(found["outcome"] == "Promoted" for found in seen)
     requests, failed, wrong = (sum(found[k] for found in seen) for k in COUNTS)
+    missing = "; ".join(model["title"] for model in models if "cluster" not in model)
     yield (
-        f"Through a canary on the cluster: {promoted} of {len(seen)} promoted, as their converted "
-        f"model served; of {requests:,} requests meanwhile {failed} failed and {wrong} were "
-        "answered wrongly."
+        f"Through a canary on the cluster, beside the converted model: {promoted} of {len(seen)} "
+        f"promoted; of {requests:,} requests meanwhile {failed} failed and {wrong} were answered "
+        f"wrongly.{f' Not brought there: {missing}.' if missing else ''}"
     )
     for model in models:
         if by_hand := (model.get("cluster") or {}).get("by_hand"):

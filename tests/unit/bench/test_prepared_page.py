@@ -129,8 +129,17 @@ def test_what_became_of_it_on_the_cluster() -> None:
     assert "by hand, past the gate: rolled back (GoldenRequestsFailed) in 21 s" in told
     flat = " ".join(told.split())
     assert "1 of 1 promoted" in flat
+    assert "Not brought there" not in flat
     assert "a load average of 15.2 to 15.2" in flat
     assert "of 230 requests meanwhile 0 failed and 0 were answered wrongly" in flat
+
+
+def test_a_model_that_was_not_brought_there_is_named() -> None:
+    both = deployed()
+    both["models"] += [{**document()["models"][0], "title": "Trees"}]
+    flat = " ".join(prepared_page.page(both).split())
+    assert "1 of 1 promoted" in flat
+    assert "Not brought there: Trees." in flat
 
 
 def test_a_rollback_on_the_cluster_is_told() -> None:
