@@ -1,5 +1,6 @@
 """`tidegate prepare`, from a scikit-learn classifier to a published folder, on a real Triton."""
 
+import errno
 import json
 import re
 import shutil
@@ -18,6 +19,7 @@ from tidegate import golden
 from tidegate.api.spec import parse
 from tidegate.cli import starting
 from tidegate.cli.main import app
+from tidegate.cli.trouble import Trouble
 from tidegate.preparation import metrics, pipeline
 from tidegate.preparation.choices import CHOICES, Choice
 from tidegate.preparation.errors import NoRoomError, PreparationError
@@ -165,6 +167,20 @@ def test_a_disc_that_fills_up_is_no_fault_of_a_candidate(
     kept = json.loads((work / "state.json").read_text())["results"]
     assert {key.partition(":")[0] for key in kept} == {"convert", "prove"}
     assert not place.folder.exists()
+
+
+def test_what_a_disc_says_elsewhere_is_one_line_too(
+    order: Order, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare(order: Order, tell: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device", "/tmp/somewhere")
+
+    monkeypatch.setattr(pipeline, "prepare", prepare)
+    said = ["--model", str(order.model), "--data", str(order.data), "--slo", "p95=200ms"]
+    found = CliRunner().invoke(app, ["prepare", *said, "--out", str(folder / "never")])
+    assert isinstance(found.exception, Trouble), found.exception
+    assert "/tmp/somewhere: No space left on device" in str(found.exception)
+    assert "goes on" in str(found.exception)
 
 
 def test_a_server_that_does_not_start_is_told_by_its_own_words(order: Order, folder: Path) -> None:
