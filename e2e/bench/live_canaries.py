@@ -16,7 +16,6 @@ import asyncio
 import logging
 import multiprocessing
 import os
-import resource
 import sys
 import time
 from collections import Counter
@@ -25,12 +24,12 @@ from typing import ClassVar, Final
 
 import structlog
 
+from e2e.bench.played_pods import PlayedPod, chunked, cluster_lines, many_files, page_of
 from e2e.bench.report import Report, Usage, parser, quantile
 from tidegate.actions import Measure
 from tidegate.analysis.judgement import Objective
 from tidegate.api.names import REVISION_LABEL
 from tidegate.observed import Object
-from tidegate.resources.sidecar import bucket_le, latency_edges_ms
 from tidegate.runtime.cache import Key
 from tidegate.runtime.measuring import Measurer, Sidecars
 from tidegate.runtime.pods import PodAt
@@ -56,69 +55,35 @@ def page(revision: str, seconds: int) -> bytes:
     lines = []
     for name, share in clusters.items():
         count = int(RPS[revision] * share * seconds)
-        failed = count // 400
-        label = f'envoy_cluster_name="{name}"'
-        if name.endswith("grpc"):
-            bridge = (
-                'envoy_grpc_bridge_method="GRPCInferenceService",'
-                'envoy_grpc_bridge_service="inference",'
-            )
-            lines.append(f"envoy_cluster_grpc_ModelInfer_0{{{bridge}{label}}} {count}")
-        else:
-            for code, answers in ((200, count - failed), (500, failed)):
-                status = f'envoy_response_code="{code}",'
-                lines.append(f"envoy_cluster_upstream_rq{{{status}{label}}} {answers}")
-        lines.append(f"envoy_cluster_upstream_rq_total{{{label}}} {count}")
-        for gauge in ("active", "pending_active"):
-            lines.append(f"envoy_cluster_upstream_rq_{gauge}{{{label}}} 0")
-        for edge in latency_edges_ms(TARGET_MS):
-            # Half of the answers by 20 ms, nearly all by the target.
-            faster = round(count * min(1.0, edge / (edge + 20.0) + 0.14 * (edge >= TARGET_MS)))
-            bucket = f'{label},le="{bucket_le(edge):g}"'
-            lines.append(f"envoy_cluster_upstream_rq_time_bucket{{{bucket}}} {faster}")
-        bucket = f'{label},le="+Inf"'
-        lines.append(f"envoy_cluster_upstream_rq_time_bucket{{{bucket}}} {count}")
-        lines.append(f"envoy_cluster_upstream_rq_time_sum{{{label}}} {count * 23.489361702127659}")
-        lines.append(f"envoy_cluster_upstream_rq_time_count{{{label}}} {count}")
-    lines.append(f"envoy_server_uptime{{}} {seconds}")
-    return ("\n".join(lines) + "\n").encode()
+        # Nearly all by the target.
+        lines += cluster_lines(
+            name, count, count // 400, target_ms=TARGET_MS, by_target=0.14, open_requests=0
+        )
+    return page_of(lines, seconds)
 
 
-class _PlayedPod(asyncio.Protocol):
-    """Answers each request on a kept connection with the page of now, in chunks as Envoy does."""
+class _PlayedPod(PlayedPod):
+    """Whatever it is asked, it answers with the page of now."""
 
     pages: ClassVar[dict[tuple[str, int], bytes]] = {}
 
     def __init__(self, revision: str, began: float) -> None:
+        super().__init__()
         self._revision = revision
         self._began = began
-        self._received = b""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See `asyncio.Protocol`."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol`."""
-        self._received += data
-        while b"\r\n\r\n" in self._received:
-            _, _, self._received = self._received.partition(b"\r\n\r\n")
-            self._transport.write(self._answer())
-
-    def _answer(self) -> bytes:
+    def answer(self, path: bytes) -> bytes:
+        """See `PlayedPod`."""
         at = (self._revision, int(time.monotonic() - self._began))
         answer = self.pages.get(at)
         if answer is None:
-            body = page(*at)
             head = (
                 "HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=UTF-8\r\n"
                 "cache-control: no-cache, max-age=0\r\nx-content-type-options: nosniff\r\n"
                 "server: envoy\r\nx-request-id: 5f4035d0-3053-45d8-8477-c59222c9ed9c\r\n"
                 "transfer-encoding: chunked\r\n\r\n"
             )
-            chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
-            answer = self.pages[at] = head.encode() + chunked
+            answer = self.pages[at] = head.encode() + chunked(page(*at))
         return answer
 
 
@@ -139,12 +104,6 @@ def play_pods(ports: "multiprocessing.Queue[dict[str, int]]") -> None:
         await asyncio.Event().wait()
 
     asyncio.run(serve())
-
-
-def many_files() -> None:
-    """One connection to each pod."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class _Played(Sidecars):

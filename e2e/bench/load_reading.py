@@ -31,7 +31,7 @@ from typing import Any, ClassVar, Final
 
 import structlog
 
-from e2e.bench.live_canaries import many_files
+from e2e.bench.played_pods import PlayedPod, chunked, cluster_lines, many_files, page_of
 from e2e.bench.report import Report, Usage, parser
 from tidegate.actions import Load
 from tidegate.api.names import REVISION_LABEL
@@ -41,7 +41,6 @@ from tidegate.autoscaling.reading import Look
 from tidegate.autoscaling.server import Law, ServerModel
 from tidegate.observed import Object
 from tidegate.resources.pod import ENVOY
-from tidegate.resources.sidecar import bucket_le, latency_edges_ms
 from tidegate.runtime.cache import Key
 from tidegate.runtime.load import INTERVAL_S, LoadReader
 from tidegate.runtime.load_source import LoadPages, LoadPod
@@ -95,29 +94,10 @@ def page(character: Character, seconds: float) -> bytes:
     for name, share in (("client_http", 0.8), ("client_grpc", 0.2)):
         rate_hz = character.rate_hz * share
         count = int(character.so_far(seconds, rate_hz, character.phase + 0.25))
-        failed = count // 500
-        label = f'envoy_cluster_name="{name}"'
-        if name.endswith("grpc"):
-            bridge = (
-                'envoy_grpc_bridge_method="GRPCInferenceService",'
-                'envoy_grpc_bridge_service="inference",'
-            )
-            lines.append(f"envoy_cluster_grpc_ModelInfer_0{{{bridge}{label}}} {count}")
-        else:
-            for code, answers in ((200, count - failed), (500, failed)):
-                status = f'envoy_response_code="{code}",'
-                lines.append(f"envoy_cluster_upstream_rq{{{status}{label}}} {answers}")
-        lines.append(f"envoy_cluster_upstream_rq_total{{{label}}} {count}")
-        for gauge in ("active", "pending_active"):
-            lines.append(f"envoy_cluster_upstream_rq_{gauge}{{{label}}} 1")
-        for edge in latency_edges_ms(TARGET_MS):
-            faster = round(count * min(1.0, edge / (edge + 20.0) + 0.07 * (edge >= TARGET_MS)))
-            bucket = f'{label},le="{bucket_le(edge):g}"'
-            lines.append(f"envoy_cluster_upstream_rq_time_bucket{{{bucket}}} {faster}")
-        lines.append(f'envoy_cluster_upstream_rq_time_bucket{{{label},le="+Inf"}} {count}')
-        lines.append(f"envoy_cluster_upstream_rq_time_count{{{label}}} {count}")
-    lines.append(f"envoy_server_uptime{{}} {int(seconds)}")
-    return ("\n".join(lines) + "\n").encode()
+        lines += cluster_lines(
+            name, count, count // 500, target_ms=TARGET_MS, by_target=0.07, open_requests=1
+        )
+    return page_of(lines, int(seconds))
 
 
 def stats(character: Character, seconds: float) -> bytes:
@@ -190,31 +170,23 @@ def number_of(address: str) -> int:
     return ((high - 2) * PER_ADDRESS + middle) * PER_ADDRESS + low - 1
 
 
-class _PlayedPod(asyncio.Protocol):
-    """Answers each request on a kept connection, as Envoy does."""
+class _PlayedPod(PlayedPod):
+    """The sidecar's page and Triton's, of the deployment that its address is of."""
 
     answers: ClassVar[dict[tuple[int, bytes], tuple[int, bytes]]] = {}
 
     def __init__(self, pods: int, config: bytes, began: float) -> None:
+        super().__init__()
         self._pods = pods
         self._config = config
         self._began = began
-        self._received = b""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See `asyncio.Protocol`."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._deployment = number_of(transport.get_extra_info("sockname")[0]) // self._pods
+    def opened(self, address: str) -> None:
+        """See `PlayedPod`."""
+        self._deployment = number_of(address) // self._pods
 
-    def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol`."""
-        self._received += data
-        while b"\r\n\r\n" in self._received:
-            request, _, self._received = self._received.partition(b"\r\n\r\n")
-            self._transport.write(self._answer(request.split(b" ", 2)[1]))
-
-    def _answer(self, path: bytes) -> bytes:
+    def answer(self, path: bytes) -> bytes:
+        """See `PlayedPod`."""
         now = int((time.monotonic() - self._began) / PAGE_EVERY_S)
         kept = self.answers.get((self._deployment, path))
         if kept is not None and kept[0] == now:
@@ -222,9 +194,8 @@ class _PlayedPod(asyncio.Protocol):
         character, seconds = Character.of(self._deployment), 3600.0 + now * PAGE_EVERY_S
         head = "HTTP/1.1 200 OK\r\nserver: envoy\r\n"
         if path.startswith(b"/stats"):
-            body = page(character, seconds)
+            body = chunked(page(character, seconds))
             kind = "text/plain; charset=UTF-8\r\ntransfer-encoding: chunked"
-            body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
         else:
             body = self._config if path.endswith(b"/config") else stats(character, seconds)
             kind = f"application/json\r\ncontent-length: {len(body)}"
