@@ -23,7 +23,7 @@ TIMES: Final = frozenset({"timestamp", "time", "time_s", "t"})
 COUNTS: Final = frozenset({"requests", "count", "counts"})
 RATES: Final = frozenset({"rps", "rate", "requests_per_s"})
 LONGEST_S: Final = 31 * 86_400.0
-"""A longer trace takes hours to play; mostly one of its times is wrong."""
+"""Some ten minutes to play; of a longer trace one time is mostly wrong."""
 MEND_LONG: Final = f"give a part of it, {LONGEST_S / 86_400:g} days at most"
 
 _Row = tuple[int, list[str]]
