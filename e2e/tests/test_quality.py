@@ -254,17 +254,19 @@ def log_of(cluster: KubeClient) -> str:
     return "\n".join(cluster.text(f"{path}/{p['metadata']['name']}/log") for p in pods(cluster))
 
 
+@pytest.fixture(scope="class")
+def component(
+    cluster: KubeClient, installed: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """It, as the chart has it by default: with counts that end with the pod."""
+    values = {k: v for k, v in VALUES.items() if k != "podAnnotations"}
+    values |= {"dashboard": {"enabled": True}, "quality": {"enabled": True}}
+    with installed_with(cluster, tmp_path_factory.mktemp("values"), values) as address:
+        yield address
+
+
 class TestWithoutAGateway:
     """A gate before any traffic: the new version is asked by its own Service."""
-
-    @pytest.fixture(scope="class")
-    def component(
-        self, cluster: KubeClient, installed: None, tmp_path_factory: pytest.TempPathFactory
-    ) -> Iterator[str]:
-        values = {k: v for k, v in VALUES.items() if k != "podAnnotations"}
-        values |= {"dashboard": {"enabled": True}, "quality": {"enabled": True}}
-        with installed_with(cluster, tmp_path_factory.mktemp("values"), values) as address:
-            yield address
 
     def answers(self, space: Space, found: Object, truth: str) -> list[Answer]:
         """Of the revision on trial, by its own Service."""
@@ -382,39 +384,44 @@ class Clients:
         self.poster.taken("labels", *({"id": a.id, "label": a.truth} for a in answers))
 
 
+@pytest.fixture(scope="class")
+def folder(cluster: KubeClient, installed: None) -> Iterator[Path]:
+    """Where the component keeps its counts, through a claim."""
+    kind = "PersistentVolumeClaim"
+    # Of a run that was killed.
+    cluster.delete("v1", kind, NAME, addons.OPERATOR_NAMESPACE)
+    cluster.delete("v1", "PersistentVolume", NAME)
+    with volume(cluster, NAME) as found:
+        cluster.apply(claim(NAME, NAME), namespace=addons.OPERATOR_NAMESPACE)
+        yield found
+        cluster.delete("v1", kind, NAME, addons.OPERATOR_NAMESPACE)
+
+
+@pytest.fixture(scope="class")
+def lasting(
+    cluster: KubeClient, folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """It, with a claim; and an operator that Prometheus scrapes."""
+    addons.install_infra(SETTINGS, cluster)
+    values = {**VALUES, "quality": {"enabled": True, "storage": {"claimName": NAME}}}
+    with installed_with(cluster, tmp_path_factory.mktemp("values"), values) as address:
+        yield address
+
+
+@pytest.fixture(scope="class")
+def clients(lasting: str, space: Space) -> Iterator[Clients]:
+    """Of a model whose quality is asked."""
+    stage = Stage(space, SCENARIO)
+    stage.prepare(SCENARIO)
+    asked = {"minAccuracy": "90%", "maxShift": "50%", "leaveOut": ["size_kb"]}
+    policy(space, stage.name, {**asked, "keep": f"{KEEP_S:.0f}s"})
+    yield Clients(stage, poster(lasting, space, stage.name, "clients"))
+    stage.close()
+
+
 @pytest.mark.slow
 class TestThroughAGateway:
     """Steps, labels and samples of clients, alerts, what is kept, and the component's own end."""
-
-    @pytest.fixture(scope="class")
-    def folder(self, cluster: KubeClient, installed: None) -> Iterator[Path]:
-        """Where the component keeps its counts, through a claim."""
-        kind = "PersistentVolumeClaim"
-        # Of a run that was killed.
-        cluster.delete("v1", kind, NAME, addons.OPERATOR_NAMESPACE)
-        cluster.delete("v1", "PersistentVolume", NAME)
-        with volume(cluster, NAME) as found:
-            cluster.apply(claim(NAME, NAME), namespace=addons.OPERATOR_NAMESPACE)
-            yield found
-            cluster.delete("v1", kind, NAME, addons.OPERATOR_NAMESPACE)
-
-    @pytest.fixture(scope="class")
-    def component(
-        self, cluster: KubeClient, folder: Path, tmp_path_factory: pytest.TempPathFactory
-    ) -> Iterator[str]:
-        addons.install_infra(SETTINGS, cluster)
-        values = {**VALUES, "quality": {"enabled": True, "storage": {"claimName": NAME}}}
-        with installed_with(cluster, tmp_path_factory.mktemp("values"), values) as address:
-            yield address
-
-    @pytest.fixture(scope="class")
-    def clients(self, component: str, space: Space) -> Iterator[Clients]:
-        stage = Stage(space, SCENARIO)
-        stage.prepare(SCENARIO)
-        asked = {"minAccuracy": "90%", "maxShift": "50%", "leaveOut": ["size_kb"]}
-        policy(space, stage.name, {**asked, "keep": f"{KEEP_S:.0f}s"})
-        yield Clients(stage, poster(component, space, stage.name, "clients"))
-        stage.close()
 
     def test_what_is_not_known_is_held_and_what_is_bad_stays_out(self, clients: Clients) -> None:
         stage, space = clients.stage, clients.stage.space
