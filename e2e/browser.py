@@ -11,7 +11,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 SIZES: Final = {"desktop": (1280, 900), "phone": (390, 844)}
 THEMES: Final = ("light", "dark")
-WAIT_MS: Final = 15_000
+WAIT_MS: Final = 60_000
+"""A bound, not an expectation: browsers are slow on a machine that does much besides."""
 
 
 @contextmanager

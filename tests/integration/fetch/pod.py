@@ -12,6 +12,8 @@ from google.protobuf import text_format
 from tidegate.resources.model_config import ModelConfig
 
 LOOPBACK = ("127.0.0.0/8",)
+LONGEST_S = 300.0
+"""Nothing here takes a tenth of it; it ends a test that hangs."""
 
 
 @dataclass
@@ -99,11 +101,11 @@ class Pod:
 
     def outcome(self, process: "subprocess.Popen[str]") -> Outcome:
         try:
-            log, _ = process.communicate(timeout=120)
+            log, _ = process.communicate(timeout=LONGEST_S)
         except subprocess.TimeoutExpired:
             process.kill()
             log, _ = process.communicate()
-            raise AssertionError(f"no end after 120 s: {log[-4000:]}") from None
+            raise AssertionError(f"no end after {LONGEST_S:g} s: {log[-4000:]}") from None
         text = (self.root / "termination-log").read_text()
         assert len(text.encode()) <= 4096
         return Outcome(process.returncode, json.loads(text), log)
