@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
 
+from tidegate.nodes import FREE, Nodes, room_for
 from tidegate.observed import Object
 from tidegate.resources.pod import COPY_MODEL, ENVOY, FETCH, TRITON
 
@@ -110,6 +111,7 @@ def diagnose_revision(
     wanted: int,
     events: Iterable[Object] = (),
     models: Mapping[str, str] | None = None,
+    nodes: Nodes | None = None,
 ) -> Finding:
     """What holds a revision: the worst finding among its pods.
 
@@ -119,12 +121,14 @@ def diagnose_revision(
         wanted: replicas that it should have.
         events: Kubernetes events about its pods.
         models: by pod UID, what Triton says of a model that is not ready.
+        nodes: what nodes offer; None: not read.
     """
     if deployment is None:
         return Finding(Severity.PROGRESSING, "Pending", "Creating", "its Deployment is made")
     pods = [p for p in pods if not p["metadata"].get("deletionTimestamp")]
     refused = _replica_failure(deployment)
-    findings = [diagnose_pod(p, events, (models or {}).get(p["metadata"]["uid"], "")) for p in pods]
+    said = models or {}
+    findings = [diagnose_pod(p, events, said.get(p["metadata"]["uid"], ""), nodes) for p in pods]
     ready = sum(f.severity is Severity.READY for f in findings)
     if ready >= wanted:
         return READY
@@ -138,17 +142,20 @@ def diagnose_revision(
     return worst
 
 
-def diagnose_pod(pod: Object, events: Iterable[Object] = (), model: str = "") -> Finding:
+def diagnose_pod(
+    pod: Object, events: Iterable[Object] = (), model: str = "", nodes: Nodes | None = None
+) -> Finding:
     """What holds one pod.
 
     Args:
         pod: the pod.
         events: Kubernetes events; those about other pods are left out.
         model: what Triton says of a model that is not ready; empty: nothing.
+        nodes: what nodes offer; None: not read.
     """
     if is_ready(pod):
         return READY
-    found = _scheduling(pod)
+    found = _scheduling(pod, nodes)
     if found is not None:
         return found
     for name in (COPY_MODEL, FETCH, ENVOY, TRITON):
@@ -174,7 +181,7 @@ def diagnose_pod(pod: Object, events: Iterable[Object] = (), model: str = "") ->
     return Finding(Severity.PROGRESSING, "Pending", "Starting", "its containers are being started")
 
 
-def _scheduling(pod: Object) -> Finding | None:
+def _scheduling(pod: Object, nodes: Nodes | None) -> Finding | None:
     scheduled = _condition(pod, "PodScheduled")
     if scheduled.get("status") != "False":
         return None
@@ -187,12 +194,15 @@ def _scheduling(pod: Object) -> Finding | None:
             "the pod is held by a scheduling gate; with Kueue it waits for quota of its queue",
         )
     missing = _GPU_WORDS.search(text)
+    room = room_for(pod, nodes)
     if missing:
+        why = f"no node has {missing[1]} free" if room is None else room.text
+        mend = FREE if room is None else room.mend
         return Finding(
             Severity.WAITING,
             "Waiting",
             "WaitingForGPU",
-            f"no node has {missing[1]} free: {text} Free some, add a node, or ask for fewer.",
+            f"{why}: {text} {mend}",
         )
     if "persistentvolumeclaim" in text:
         return Finding(
@@ -206,6 +216,9 @@ def _scheduling(pod: Object) -> Finding | None:
             Severity.WAITING, "Waiting", "WaitingForGPU", f"no device satisfies the claim: {text}"
         )
     if "node affinity" in text or "node selector" in text or "nodes are available" in text:
+        if room is not None and not room.taken:
+            told = f"{room.text}: {text} {room.mend}"
+            return Finding(Severity.WAITING, "Waiting", "NoMatchingNode", told)
         return Finding(
             Severity.WAITING,
             "Waiting",

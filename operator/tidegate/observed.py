@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from tidegate.analysis.judgement import Judgement
 from tidegate.autoscaling.demand import Demand
+from tidegate.nodes import Nodes
 
 Object = Mapping[str, Any]
 
@@ -168,6 +169,7 @@ class Observed:
         events: Kubernetes events about its pods and ReplicaSets, newest last.
         present_kinds: optional kinds that this cluster serves, such as ``HTTPRoute``.
         models: by pod UID, what Triton says of a model that it could not load.
+        nodes: what nodes offer, where a pod waits for a GPU; None: not read.
         failures: what could not be done; only when planned again just for the status that says so.
     """
 
@@ -179,6 +181,7 @@ class Observed:
     events: tuple[Object, ...] = ()
     present_kinds: frozenset[str] = frozenset()
     models: Mapping[str, str] = field(default_factory=dict)
+    nodes: Nodes | None = None
     failures: tuple[Failure, ...] = ()
 
     def of_kind(self, kind: str) -> list[Object]:

@@ -336,7 +336,7 @@ class Scene:
         there = [p for p in pods if not p["metadata"].get("deletionTimestamp")]
         waiting, waited_s = "", 0.0
         for pod in there:
-            found = diagnose_pod(pod, self.observed.events)
+            found = diagnose_pod(pod, self.observed.events, nodes=self.observed.nodes)
             if found.reason == "WaitingForGPU":
                 waiting = found.message
                 waited_s = max(waited_s, self.since_s(pod["metadata"]["creationTimestamp"]))
@@ -416,6 +416,7 @@ class Scene:
             wanted,
             self.observed.events,
             self.observed.models,
+            self.observed.nodes,
         )
         there = [p for p in pods if not p["metadata"].get("deletionTimestamp")]
         return RevisionView(

@@ -144,9 +144,6 @@ why it cannot be, and what to set instead.
 {{- if and (not .Values.serviceAccount.create) (not .Values.serviceAccount.name) }}
 {{- fail "serviceAccount.create is false and serviceAccount.name is empty: the operator would run as the namespace's default account. Set serviceAccount.name to the account to use, or serviceAccount.create to true." }}
 {{- end }}
-{{- if and .Values.rbac.clusterRead (not .Values.rbac.create) }}
-{{- fail "rbac.clusterRead is true and rbac.create is false: no role would be made. Set rbac.create to true, or rbac.clusterRead to false and bind such a role yourself." }}
-{{- end }}
 {{- if not .Values.admission.enabled }}
 {{- range $key := list "allowedImages" "allowedSources" }}
 {{- if index $.Values.admission $key }}

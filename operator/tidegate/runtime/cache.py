@@ -123,23 +123,28 @@ def key_of(kind: Kind, obj: Object) -> Key | None:
 
 _POD_SPEC: Final = ("nodeName", "schedulingGates", "resourceClaims")
 _CONTAINER: Final = ("name", "image", "restartPolicy")
+_POD_SPEC_WAITING: Final = (*_POD_SPEC, "nodeSelector", "affinity")
+_CONTAINER_WAITING: Final = (*_CONTAINER, "resources")
 _METADATA_DROPPED: Final = ("selfLink",)
 
 
 def slim(kind: Kind, obj: Object) -> Object:
     """The part of a document that decisions need, its strings shared with all the others.
 
-    Pods lose most of their spec and their field owners; a ModelDeployment keeps only the owner
-    entry of the status manager, and who owns its replicas. The other kinds keep everything: drift
-    is found by field owners.
+    Pods lose most of their spec and their field owners; one without a node keeps what it asks of
+    one. A ModelDeployment keeps only the owner entry of the status manager, and who owns its
+    replicas. The other kinds keep everything: drift is found by field owners.
     """
     slimmed = dict(obj)
     metadata = {k: v for k, v in obj["metadata"].items() if k not in _METADATA_DROPPED}
     if kind == POD:
         metadata.pop("managedFields", None)
         spec = obj.get("spec", {})
-        slimmed["spec"] = {k: spec[k] for k in _POD_SPEC if k in spec} | {
-            group: [{k: c[k] for k in _CONTAINER if k in c} for c in spec[group]]
+        waits = not spec.get("nodeName")
+        of_pod = _POD_SPEC_WAITING if waits else _POD_SPEC
+        of_container = _CONTAINER_WAITING if waits else _CONTAINER
+        slimmed["spec"] = {k: spec[k] for k in of_pod if k in spec} | {
+            group: [{k: c[k] for k in of_container if k in c} for c in spec[group]]
             for group in ("initContainers", "containers")
             if group in spec
         }

@@ -36,6 +36,7 @@ from tidegate.runtime.load import LoadReader
 from tidegate.runtime.login import Connection
 from tidegate.runtime.measuring import Measurer
 from tidegate.runtime.memory import give_back
+from tidegate.runtime.nodes import NodeReader
 from tidegate.runtime.pods import READS_AT_ONCE
 from tidegate.runtime.probes import Probes, tick
 from tidegate.runtime.prometheus import Prometheus
@@ -134,6 +135,7 @@ class Operator:
             self.golden,
             self.load,
             self.auditor,
+            NodeReader(self.kube, on=settings.read_nodes),
             tracer=self.tracer,
         )
 

@@ -17,6 +17,7 @@ import structlog
 from tidegate.actions import Action, Apply, Event, Plan, Scale, WriteStatus
 from tidegate.api.names import DECISION_ANNOTATION
 from tidegate.cold_start import Starts
+from tidegate.nodes import Nodes
 from tidegate.observed import Failure, Measurements, Object, Observed, Ref
 from tidegate.platform import Platform
 from tidegate.runtime.apply import Carrier, ForeignObjectError
@@ -34,6 +35,7 @@ from tidegate.runtime.kube import (
 )
 from tidegate.runtime.load import LoadReader
 from tidegate.runtime.measuring import Measurer
+from tidegate.runtime.nodes import NodeReader
 from tidegate.runtime.queue import KeyedQueue
 from tidegate.runtime.stuck import StuckPods
 from tidegate.runtime.telemetry import Metrics
@@ -100,6 +102,7 @@ class Reconciler:
         golden: sends golden requests.
         load: reads what load there is.
         auditor: tells what came into force.
+        nodes: reads what nodes offer.
         now: wall clock, UTC.
         clock: monotonic, seconds.
         tracer: is told of each pass.
@@ -121,6 +124,7 @@ class Reconciler:
         golden: GoldenRunner,
         load: LoadReader,
         auditor: Auditor,
+        nodes: NodeReader,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
@@ -139,6 +143,7 @@ class Reconciler:
         self._golden = golden
         self._load = load
         self._auditor = auditor
+        self._nodes = nodes
         kinds: list[type[KubeError]] = [KubeError, *KubeError.__subclasses__()]
         for error in kinds:
             metrics.failures.labels(error.__name__)
@@ -222,13 +227,15 @@ class Reconciler:
         this.again(again_after_s)
         models, again_after_s = await self._index.models(self._cache.pods(key))
         this.again(again_after_s)
+        nodes, again_after_s = await self._nodes.look(self._cache.pods(key))
+        this.again(again_after_s)
         plan = Plan()
         for _ in range(ROUNDS):
             deployment = self._cache.deployment(key)
             if deployment is None:
                 self._measure(key, Plan())
                 return None, this.wrote
-            plan = self._plan(key, deployment, events, models)
+            plan = self._plan(key, deployment, events, models, nodes)
             if not await self._round(key, deployment, plan, this):
                 self._restless.pop(key, None)
                 break
@@ -238,7 +245,7 @@ class Reconciler:
             log.warning("plan does not come to rest", modeldeployment=str(key), times=times)
             this.again(pause)
         if this.failures:
-            plan = self._plan(key, deployment, events, models, tuple(this.failures))
+            plan = self._plan(key, deployment, events, models, nodes, tuple(this.failures))
         self._tracer.planned(deployment["metadata"]["generation"], plan)
         # Again: a write whose answer was lost is in force, too. Before status, which says it.
         self._audit(key, deployment, plan)
@@ -255,6 +262,7 @@ class Reconciler:
         deployment: Object,
         events: tuple[Object, ...],
         models: Mapping[str, str],
+        nodes: Nodes | None,
         failures: tuple[Failure, ...] = (),
     ) -> Plan:
         pods = self._cache.pods(key)
@@ -269,6 +277,7 @@ class Reconciler:
                     events=events,
                     present_kinds=self._present_kinds(),
                     models=models,
+                    nodes=nodes,
                     failures=failures,
                 ),
                 self._platform,

@@ -45,6 +45,7 @@ class Settings:
         stale_watch_limit_s: a watch behind for so long makes ``/healthz`` fail.
         discovery_period_s: pause between looks for optional kinds.
         shutdown_grace_s: time for reconciles in flight at SIGTERM.
+        read_nodes: whether nodes may be listed, to say what a pod that waits for a GPU lacks.
         prometheus_url: where the counters of pods are that cannot be read; empty: nowhere.
         event_sink_url: where audit records are posted as CloudEvents; empty: nowhere.
         event_sink_headers: sent with them.
@@ -69,6 +70,7 @@ class Settings:
     stale_watch_limit_s: float = 300.0
     discovery_period_s: float = 300.0
     shutdown_grace_s: float = 5.0
+    read_nodes: bool = False
     prometheus_url: str = ""
     event_sink_url: str = ""
     event_sink_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -125,6 +127,8 @@ class Settings:
             log_format=_choice(environ, "TIDEGATE_LOG_FORMAT", cls.log_format, ("json", "console")),
             workers=int(_number(environ, "TIDEGATE_WORKERS", cls.workers)),
             sweep_period_s=_number(environ, "TIDEGATE_SWEEP_PERIOD_SECONDS", cls.sweep_period_s),
+            read_nodes=_choice(environ, "TIDEGATE_READ_NODES", "false", ("true", "false"))
+            == "true",
             prometheus_url=_url(environ, "TIDEGATE_PROMETHEUS_URL"),
             event_sink_url=_url(environ, "TIDEGATE_EVENT_SINK_URL"),
             event_sink_headers=_headers(environ, "TIDEGATE_EVENT_SINK_HEADERS"),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from helm.chart import objects
-from tests.unit.chart.test_values import EVERYTHING, GOOD, only
+from tests.unit.chart.test_values import GOOD, only
 from tidegate.runtime.kinds import CHILDREN, LEASE, MODEL_DEPLOYMENT, POD
 
 READ = {"get", "list", "watch"}
@@ -172,13 +172,15 @@ def test_leases_are_written_by_name_in_the_operators_namespace_only() -> None:
     assert {"name": "TIDEGATE_LEASE_NAME", "value": "tidegate-operator"} in environment
 
 
-def test_reading_the_cluster_is_off_unless_asked_for() -> None:
-    assert "tidegate-operator-read" not in {o["metadata"]["name"] for o in objects()}
-    role = only(objects(EVERYTHING), "ClusterRole", "tidegate-operator-read")
-    assert grants(role) == {
-        ("", "nodes"): READ,
-        ("gateway.networking.k8s.io", "gatewayclasses"): READ,
-    }
+def test_listing_nodes_is_off_unless_asked_for_and_then_the_operator_is_told() -> None:
+    on = objects({"rbac": {"clusterRead": True}})
+    for found, told in ((objects(), None), (on, "true")):
+        names = {o["metadata"]["name"] for o in found}
+        assert ("tidegate-operator-read" in names) is (told is not None)
+        container = only(found, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+        environment = {e["name"]: e.get("value") for e in container["env"]}
+        assert environment.get("TIDEGATE_READ_NODES") == told
+    assert grants(only(on, "ClusterRole", "tidegate-operator-read")) == {("", "nodes"): {"list"}}
 
 
 def test_what_people_may_do() -> None:

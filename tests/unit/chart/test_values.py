@@ -292,11 +292,6 @@ def test_notes_warn_where_uninstalling_would_delete_models() -> None:
             "use, or serviceAccount.create to true.",
         ),
         (
-            {"rbac": {"create": False, "clusterRead": True}},
-            "rbac.clusterRead is true and rbac.create is false: no role would be made. Set "
-            "rbac.create to true, or rbac.clusterRead to false and bind such a role yourself.",
-        ),
-        (
             {"admission": {"enabled": False, "allowedImages": ["a"]}},
             "admission.allowedImages is set and admission.enabled is false: nothing would enforce "
             "it. Set admission.enabled to true, or empty admission.allowedImages.",

@@ -254,6 +254,17 @@ def test_slim_pods_keep_what_diagnosis_reads() -> None:
     assert pod["metadata"]["managedFields"]  # what came in is left as it was
 
 
+def test_slim_pods_keep_what_they_ask_of_a_node_while_they_have_none() -> None:
+    asks: dict[str, Any] = {
+        "nodeSelector": {"pool": "inference"},
+        "affinity": {"nodeAffinity": {}},
+        "containers": [{"name": "triton", "resources": {"limits": {"nvidia.com/gpu": "1"}}}],
+    }
+    assert slim(POD, obj("p", spec=asks | {"volumes": [{}]}))["spec"] == asks
+    placed = slim(POD, obj("p", spec=asks | {"nodeName": "n1"}))["spec"]
+    assert placed == {"nodeName": "n1", "containers": [{"name": "triton"}]}
+
+
 def test_slim_keeps_the_field_owners_that_comparing_needs() -> None:
     document = model()
     document["metadata"]["managedFields"] = [

@@ -18,6 +18,7 @@ def test_what_the_chart_sets() -> None:
             "TIDEGATE_LOG_LEVEL": "DEBUG",
             "TIDEGATE_LOG_FORMAT": "console",
             "TIDEGATE_HTTP_PORT": "9000",
+            "TIDEGATE_READ_NODES": "true",
             "TIDEGATE_PROMETHEUS_URL": "https://prometheus.example/team",
             "TIDEGATE_EVENT_SINK_URL": "http://broker.events/default",
             "TIDEGATE_EVENT_SINK_HEADERS": "Authorization=Bearer%20b",
@@ -31,6 +32,7 @@ def test_what_the_chart_sets() -> None:
     assert settings.lease_name == "my-lease"
     assert settings.http_port == 9000
     assert settings.log_level == "debug"
+    assert settings.read_nodes
     assert settings.prometheus_url == "https://prometheus.example/team"
     assert settings.event_sink_url == "http://broker.events/default"
     assert settings.event_sink_headers == {"Authorization": "Bearer b"}
