@@ -42,6 +42,8 @@ from e2e.tests.test_rollouts import next_seed
 from e2e.tests.volumes import claim, volume
 from tidegate.quality.policy import ANNOTATION
 
+pytestmark = pytest.mark.slow
+
 NAME: Final = "tidegate-quality"
 RBAC: Final = "rbac.authorization.k8s.io"
 LABELS: Final = 120
@@ -92,8 +94,11 @@ class Answer:
         return {**one, "values": {"score": self.score, **values}}
 
 
-def ask(address: str, model: str, truth: Mapping[str, str], host: str = "") -> Callable[..., Any]:
-    """Asks a model one content over kept connections; the answer is an `Answer`."""
+@contextmanager
+def ask(
+    address: str, model: str, truth: Mapping[str, str], host: str = ""
+) -> Iterator[Callable[[str], Answer]]:
+    """Asks a model one content over kept connections."""
     client = httpx.Client(timeout=30.0, trust_env=False, headers={"Host": host} if host else None)
 
     def one(content: str) -> Answer:
@@ -109,7 +114,8 @@ def ask(address: str, model: str, truth: Mapping[str, str], host: str = "") -> C
             float(said.get("score", 0.0)),
         )
 
-    return one
+    with client:
+        yield one
 
 
 @dataclass(frozen=True)
@@ -271,9 +277,9 @@ class TestWithoutAGateway:
     def answers(self, space: Space, found: Object, truth: str) -> list[Answer]:
         """Of the revision on trial, by its own Service."""
         address = space.address(f"{found['metadata']['name']}-{canary(found)}")
-        one = ask(address, found["metadata"]["name"], {"x": truth})
-        wait_for(lambda: one("x"), "its Service answers", timeout_seconds=READY_SECONDS)
-        got = [one("x") for _ in range(LABELS)]
+        with ask(address, found["metadata"]["name"], {"x": truth}) as one:
+            wait_for(lambda: one("x"), "its Service answers", timeout_seconds=READY_SECONDS)
+            got = [one("x") for _ in range(LABELS)]
         assert {a.revision for a in got} == {canary(found)}
         assert len({a.id for a in got}) == LABELS
         return got
@@ -344,18 +350,18 @@ class Clients:
     Attributes:
         stage: the model.
         poster: posts what they saw.
+        ask: sends one request.
         halved: revisions whose scores they post halved, as if a unit had changed.
         seen: answers by revision.
     """
 
     stage: Stage
     poster: Poster
+    ask: Callable[[str], Answer]
     halved: set[str] = field(default_factory=set)
     seen: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        address = gateway_address(self.stage.space)
-        self._ask = ask(address, magika.MODEL, TRUTH, self.stage.host)
         self._pool = ThreadPoolExecutor(AT_ONCE)
 
     def until(
@@ -364,7 +370,7 @@ class Clients:
         """Ask, and post what was answered, until the ModelDeployment is as `probe` wants it."""
         end = time.monotonic() + seconds
         while True:
-            answers = list(self._pool.map(self._ask, CONTENTS * 10))
+            answers = list(self._pool.map(self.ask, CONTENTS * 10))
             self.seen.update(a.revision for a in answers)
             if posts:
                 self._post(answers)
@@ -415,11 +421,12 @@ def clients(lasting: str, space: Space) -> Iterator[Clients]:
     stage.prepare(SCENARIO)
     asked = {"minAccuracy": "90%", "maxShift": "50%", "leaveOut": ["size_kb"]}
     policy(space, stage.name, {**asked, "keep": f"{KEEP_S:.0f}s"})
-    yield Clients(stage, poster(lasting, space, stage.name, "clients"))
+    address, account = gateway_address(space), poster(lasting, space, stage.name, "clients")
+    with ask(address, magika.MODEL, TRUTH, stage.host) as one:
+        yield Clients(stage, account, one)
     stage.close()
 
 
-@pytest.mark.slow
 class TestThroughAGateway:
     """Steps, labels and samples of clients, alerts, what is kept, and the component's own end."""
 
