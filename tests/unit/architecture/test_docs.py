@@ -119,6 +119,27 @@ def test_the_readme_shows_the_whole_of_a_manifest_in_few_lines() -> None:
     assert len(manifests[0].strip().splitlines()) <= 10
 
 
+def uneven(text: str) -> list[str]:
+    """The rows of a page's tables that have more or fewer cells than their heading."""
+    found, cells = [], 0
+    for line in FENCE.sub("", text).splitlines():
+        row = line.strip()
+        if not row.startswith("|"):
+            cells = 0
+            continue
+        count = len(re.findall(r"(?<!\\)\|", re.sub(r"`[^`]*`", "", row)))
+        cells = cells or count
+        if count != cells:
+            found.append(row)
+    return found
+
+
+def test_rows_of_tables_have_as_many_cells_as_their_heading() -> None:
+    wrong = {name: rows for name, text in pages().items() if (rows := uneven(text))}
+    assert not wrong
+    assert uneven("| a | b |\n| --- | --- |\n| 1 |\n") == ["| 1 |"]
+
+
 def test_figures_are_there_and_have_a_description() -> None:
     figures = [path for path in files() if path.suffix == ".svg"]
     assert figures
