@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from e2e.bench.report import Machine
 from e2e.bench.stage import require_cluster
+from e2e.cluster.installation import install
 from e2e.cluster.kube import KubeClient, NotReached
 from e2e.cluster.progress import Progress
 from e2e.prepared.asking import Asking, answers_wrong, asked, outcome
@@ -27,7 +28,6 @@ from e2e.prepared.versions import (
     instead,
     make,
 )
-from e2e.tests.installation import install
 from e2e.tests.space import API, KIND, SETTINGS, Space
 from tidegate.preparation.tuning.grid import Setting
 

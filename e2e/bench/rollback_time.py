@@ -13,11 +13,11 @@ from typing import Final
 
 from e2e.bench.report import Report, parser
 from e2e.bench.stage import require_cluster
+from e2e.cluster.installation import install
 from e2e.cluster.kube import KubeClient, NotReached
 from e2e.cluster.progress import Progress
 from e2e.rollouts.scenarios import BY_NAME
 from e2e.rollouts.stage import Result, Stage, play
-from e2e.tests.installation import install
 from e2e.tests.space import SETTINGS, Space
 
 NAMESPACE: Final = "bench-rollback"

@@ -12,12 +12,12 @@ from typing import Any, Final
 import httpx
 
 from e2e.cluster import addons, paths
+from e2e.cluster.installation import install
 from e2e.cluster.kube import KubeClient, KubeError, Object, wait_for
 from e2e.cluster.progress import Progress
 from e2e.cluster.settings import Settings
 from e2e.demo.upload import upload
 from e2e.models.magika import build as magika
-from e2e.tests.installation import install
 from e2e.tests.space import SETTINGS
 
 API: Final = "tidegate.dev/v1alpha1"

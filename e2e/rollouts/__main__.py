@@ -18,12 +18,12 @@ from pathlib import Path
 from e2e.bench.report import OUT, Machine
 from e2e.bench.stage import require_cluster
 from e2e.cluster import paths
+from e2e.cluster.installation import install
 from e2e.cluster.kube import KubeClient, NotReached
 from e2e.cluster.progress import Progress
 from e2e.rollouts.scenarios import BY_NAME, SCENARIOS, Outcome
 from e2e.rollouts.stage import Result, Seen, Stage, play
 from e2e.rollouts.table import page, table
-from e2e.tests.installation import install
 from e2e.tests.space import SETTINGS, Space
 
 PAGE = paths.REPOSITORY / "docs" / "rollout-scenarios.md"

@@ -8,10 +8,10 @@ from typing import Any, Final
 import pytest
 
 from e2e.cluster import lifecycle
+from e2e.cluster.installation import install
 from e2e.cluster.kube import KubeClient
 from e2e.cluster.progress import Progress
 from e2e.tests import artefacts
-from e2e.tests.installation import install
 from e2e.tests.space import SETTINGS, Space
 
 LAST: Final = ("test_idle", "test_chart")

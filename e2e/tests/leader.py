@@ -5,8 +5,9 @@ import signal
 from pathlib import Path
 
 from e2e.cluster import addons, node_images
+from e2e.cluster.installation import operator_pods
 from e2e.cluster.kube import KubeClient, Object
-from e2e.tests.space import SETTINGS, operator_pods
+from e2e.tests.space import SETTINGS
 
 
 def leader(kube: KubeClient) -> str:

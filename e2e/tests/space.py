@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from e2e.cluster import addons
+from e2e.cluster.installation import operator_pods
 from e2e.cluster.kube import KubeClient, Object, wait_for
 from e2e.cluster.settings import Settings
 
@@ -15,10 +16,6 @@ KIND: Final = "ModelDeployment"
 SETTINGS: Final = Settings()
 SECRET: Final = "s3"
 """In each namespace: the S3 server's credentials."""
-WEB_ADDRESS: Final = "10.96.0.77"
-"""Cluster address of a web server of the tests; the chart lets a fetch connect to it."""
-CA_PROFILE: Final = "private-ca"
-"""Profile that trusts the CA in the ConfigMap of the same name."""
 READY_SECONDS: Final = 120.0
 """Nothing here takes a quarter of it; it ends a test that hangs."""
 OWNED: Final = (
@@ -290,14 +287,6 @@ class Space:
                 *operator_log(self.kube, f"{self.name}/{name}"),
             ]
         )
-
-
-def operator_pods(kube: KubeClient) -> list[Object]:
-    """The operator's pods that are not on their way out."""
-    found = kube.list(
-        "v1", "Pod", addons.OPERATOR_NAMESPACE, "app.kubernetes.io/component=operator"
-    )
-    return [p for p in found if "deletionTimestamp" not in p["metadata"]]
 
 
 def operator_log(kube: KubeClient, about: str, lines: int = 25) -> list[str]:

@@ -6,22 +6,13 @@ from typing import Any, Final
 
 import pytest
 
+from e2e.cluster.installation import CA_PROFILE, WEB_ADDRESS
 from e2e.cluster.kube import Object, rolled_out, wait_for
 from e2e.cluster.pki import Authority
 from e2e.load import Load, Orders, answers
 from e2e.tests import artefacts
 from e2e.tests.load import ask_http
-from e2e.tests.space import (
-    API,
-    CA_PROFILE,
-    KIND,
-    READY_SECONDS,
-    WEB_ADDRESS,
-    Space,
-    condition,
-    model_deployment,
-    stable,
-)
+from e2e.tests.space import API, KIND, READY_SECONDS, Space, condition, model_deployment, stable
 from e2e.tests.volumes import claim, volume
 from tidegate.fetch.digest import tree_digest
 

@@ -9,11 +9,12 @@ from typing import Any, Final
 import pytest
 
 from e2e.cluster import addons
+from e2e.cluster.installation import operator_pods
 from e2e.cluster.kube import KubeClient, wait_for
 from e2e.cluster.progress import Progress
 from e2e.load import Load, Orders
 from e2e.tests.load import ask_http, await_answer
-from e2e.tests.space import SETTINGS, Space, condition, is_current, model_deployment, operator_pods
+from e2e.tests.space import SETTINGS, Space, condition, is_current, model_deployment
 from tidegate.api.crd import UNSEEN
 
 NAME: Final = "magika"

@@ -8,6 +8,7 @@ from typing import Any, Final
 import pytest
 
 from e2e.cluster import addons
+from e2e.cluster.installation import operator_pods
 from e2e.cluster.kube import Object, wait_for
 from e2e.tests.leader import delete_leader, is_another, kill_leader, leader
 from e2e.tests.load import ask_http, await_answer
@@ -19,7 +20,6 @@ from e2e.tests.space import (
     Space,
     condition,
     model_deployment,
-    operator_pods,
     stable,
 )
 

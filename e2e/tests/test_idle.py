@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from e2e.cluster import addons
 from e2e.cluster.audit import AuditLog, Write
+from e2e.cluster.installation import operator_pods
 from e2e.cluster.kube import wait_for
-from e2e.tests.space import READY_SECONDS, SETTINGS, Space, model_deployment, operator_pods
+from e2e.tests.space import READY_SECONDS, SETTINGS, Space, model_deployment
 
 WATCHED_SECONDS: Final = 300 if os.environ.get("TIDEGATE_FULL") == "1" else 60
 USER: Final = f"system:serviceaccount:{addons.OPERATOR_NAMESPACE}:tidegate-operator"

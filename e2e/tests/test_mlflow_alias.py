@@ -22,6 +22,7 @@ import yaml
 
 from e2e import preparation_venv
 from e2e.cluster import paths
+from e2e.cluster.installation import WEB_ADDRESS
 from e2e.cluster.kube import Object, wait_for
 from e2e.load import Load, Orders, answers
 from e2e.native.program import triton_program
@@ -32,7 +33,6 @@ from e2e.tests.space import (
     READY_SECONDS,
     SECRET,
     SETTINGS,
-    WEB_ADDRESS,
     Space,
     condition,
     merged,

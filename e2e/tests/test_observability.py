@@ -17,12 +17,12 @@ import pytest
 import yaml
 
 from e2e.cluster import addons
+from e2e.cluster.installation import CA_PROFILE, CHART_VALUES, WEB_ADDRESS
 from e2e.cluster.kube import KubeClient, wait_for
 from e2e.cluster.progress import Progress
 from e2e.rollouts.scenarios import Outcome, Scenario
 from e2e.rollouts.stage import Stage, play
-from e2e.tests.installation import CHART_VALUES
-from e2e.tests.space import CA_PROFILE, SETTINGS, WEB_ADDRESS, Space
+from e2e.tests.space import SETTINGS, Space
 from e2e.tests.test_rollouts import next_seed
 from helm.chart import objects
 from tests.unit.chart.test_monitoring import ON, filled_in, selectors

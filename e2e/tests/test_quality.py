@@ -18,13 +18,13 @@ import httpx
 import pytest
 
 from e2e.cluster import addons
+from e2e.cluster.installation import CHART_VALUES
 from e2e.cluster.kube import KubeClient, Object, wait_for
 from e2e.cluster.progress import Progress
 from e2e.models.magika import build as magika
 from e2e.rollouts.scenarios import Outcome, Scenario
 from e2e.rollouts.stage import TEXT, Stage, gateway_address
 from e2e.tests import artefacts
-from e2e.tests.installation import CHART_VALUES
 from e2e.tests.kubectl import kubectl
 from e2e.tests.leader import kill
 from e2e.tests.space import (
