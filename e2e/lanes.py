@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,13 +16,18 @@ from e2e.cluster import processes
 
 GRACE_S: Final = 60.0
 """For an interrupted lane to put away what it has started."""
+TOLD_S: Final = 5.0
+"""For an ended lane's last lines; not for ever: what it left behind may hold its output open."""
 LEAVES: Final = 10
 """How much nicer the other lanes are than the first: they wait for servers most of their time."""
+TAIL: Final = 12
+"""Lines of a failed lane that are said once more at the end: the others' stand after them."""
+WIDTH: Final = 200
 _PRINTING: Final = threading.Lock()
 
 
 class LaneFailed(RuntimeError):
-    """A lane ended with another status than 0; the others were interrupted."""
+    """A lane ended with another status than 0, its last words; the others were interrupted."""
 
 
 def side_by_side(
@@ -43,25 +49,29 @@ def side_by_side(
         LaneFailed: by the first that fails.
     """
     running: dict[str, subprocess.Popen[str]] = {}
-    tellers = []
+    tellers = {}
+    ends: dict[str, deque[str]] = {}
     try:
         for position, (name, command) in enumerate(lanes.items()):
             running[name] = _start(command, folder, environment, LEAVES if position else 0)
-            teller = threading.Thread(target=_tell, args=(name, running[name], out or sys.stdout))
-            teller.daemon = True
+            ends[name] = deque(maxlen=TAIL)
+            teller = threading.Thread(
+                target=_tell, args=(name, running[name], ends[name], out or sys.stdout), daemon=True
+            )
             teller.start()
-            tellers.append(teller)
+            tellers[name] = teller
         for name, status in _ends(running):
             if status != 0:
-                raise LaneFailed(f"{name} ended with status {status}")
+                tellers[name].join(TOLD_S)
+                said = "".join(f"\n  {line[:WIDTH]}" for line in ends[name])
+                raise LaneFailed(f"{name} ended with status {status}, its last lines:{said}")
     finally:
         for process in running.values():
             _interrupt(process)
         for process in running.values():
             _see_off(process)
-        for teller in tellers:
-            # Not for ever: what a lane left behind may hold its output open.
-            teller.join(5.0)
+        for teller in tellers.values():
+            teller.join(TOLD_S)
 
 
 def _start(
@@ -84,7 +94,9 @@ def _start(
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        start_new_session=True,
+        # Not a session of its own: by default the kernel shares the processor between sessions
+        # first (sched_autogroup), whatever the niceness of what is in them.
+        process_group=0,
         preexec_fn=in_the_child,
     )
 
@@ -100,11 +112,12 @@ def _ends(running: Mapping[str, "subprocess.Popen[str]"]) -> Iterator[tuple[str,
         time.sleep(0.1)
 
 
-def _tell(name: str, process: "subprocess.Popen[str]", out: TextIO) -> None:
+def _tell(name: str, process: "subprocess.Popen[str]", last: deque[str], out: TextIO) -> None:
     assert process.stdout is not None
     with process.stdout as lines:
         for line in lines:
             text = line.rstrip("\n")
+            last.append(text)
             with _PRINTING:
                 print(f"{name} | {text}", file=out, flush=True)
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
-from e2e import lanes, preparation_venv
+from e2e import lanes, preparation_venv, second_try
 from e2e.cluster import gobuild, images, lifecycle, node_images, paths, preflight
 from e2e.cluster.progress import Progress
 from e2e.cluster.settings import Settings
@@ -43,6 +43,24 @@ def _call(progress: Progress, title: str, command: Sequence[str]) -> None:
             raise StageFailed(f"{title}: {' '.join(command)} ended with status {done.returncode}")
 
 
+def _tests(
+    progress: Progress, title: str, python: str, *chosen: str, at_once: bool = False
+) -> None:
+    """Tests against what really runs; few that fail beside others may pass alone."""
+    command = [python, "-m", "pytest", "-q", *(TWO_AT_A_TIME if at_once else ()), *chosen]
+    with progress.step(title):
+        status, late = second_try.run(
+            command,
+            alone=("-n", "0") if at_once else (),
+            folder=paths.REPOSITORY,
+            environment=_environment(),
+        )
+        if status != 0:
+            raise StageFailed(f"{title}: {' '.join(command)} ended with status {status}")
+    for name in late:
+        progress.say(f"passed only at the second try, alone: {name}")
+
+
 def check(progress: Progress) -> None:
     """Lint, format, types, import contracts, unit tests; all of them, though one fails."""
     tools = paths.REPOSITORY / ".venv" / "bin"
@@ -69,8 +87,7 @@ def contract(progress: Progress) -> None:
     # Built here and not by the tests' fixture, where nobody would see that it takes minutes.
     for name in ("kube-apiserver", "kube-controller-manager"):
         gobuild.build(name, progress)
-    command = [PYTHON, "-m", "pytest", "-q", *TWO_AT_A_TIME, "tests/contract"]
-    _call(progress, "contract tests", command)
+    _tests(progress, "contract tests", PYTHON, "tests/contract", at_once=True)
 
 
 def integration(progress: Progress) -> None:
@@ -86,18 +103,18 @@ def integration(progress: Progress) -> None:
         *("argocd-lua", "kstatus", "prometheus", "promtool"),
     ):
         gobuild.build(name, progress)
-    _integration(progress, "integration tests", *TWO_AT_A_TIME, "-m", "not clouds and not alone")
+    _integration(progress, "integration tests", "not clouds and not alone", at_once=True)
     _preparation(progress, frameworks=False)
 
 
 def integration_alone(progress: Progress) -> None:
     """The integration tests that measure, one at a time and beside nothing else."""
-    _integration(progress, "integration tests that measure", "-m", "alone and not clouds")
+    _integration(progress, "integration tests that measure", "alone and not clouds")
 
 
-def _integration(progress: Progress, title: str, *options: str) -> None:
-    command = [PYTHON, "-m", "pytest", "-q", "tests/integration", f"--ignore={PREPARATION}"]
-    _call(progress, title, [*command, *options])
+def _integration(progress: Progress, title: str, chosen: str, *, at_once: bool = False) -> None:
+    folders = ("tests/integration", f"--ignore={PREPARATION}")
+    _tests(progress, title, PYTHON, *folders, "-m", chosen, at_once=at_once)
 
 
 def integration_frameworks(progress: Progress) -> None:
@@ -108,8 +125,7 @@ def integration_frameworks(progress: Progress) -> None:
 def _preparation(progress: Progress, *, frameworks: bool) -> None:
     python = _preparation_python(progress, frameworks=frameworks)
     chosen = "frameworks" if frameworks else "not frameworks"
-    command = [python, "-m", "pytest", "-q", PREPARATION, "-m", chosen]
-    _call(progress, "preparation tests", command)
+    _tests(progress, "preparation tests", python, PREPARATION, "-m", chosen)
 
 
 def _preparation_python(progress: Progress, *, frameworks: bool = False) -> str:
@@ -123,7 +139,7 @@ def integration_clouds(progress: Progress) -> None:
     preflight.for_pipelines(progress)
     for name in ("kube-apiserver", "kube-controller-manager", "kustomize-controller"):
         gobuild.build(name, progress)
-    _integration(progress, "integration tests with mlflow and emulators", "-m", "clouds")
+    _integration(progress, "integration tests with mlflow and emulators", "clouds")
 
 
 def cluster(progress: Progress) -> None:
@@ -137,18 +153,15 @@ def e2e(progress: Progress) -> None:
     """End-to-end tests without the slow ones."""
     preflight.for_browser(progress)
     _preparation_python(progress)
-    _call(
-        progress,
-        "end-to-end tests",
-        [PYTHON, "-m", "pytest", "-q", "--durations=20", "-m", "not slow", "e2e/tests"],
-    )
+    chosen = ("--durations=20", "-m", "not slow", "e2e/tests")
+    _tests(progress, "end-to-end tests", PYTHON, *chosen)
 
 
 def e2e_full(progress: Progress) -> None:
     """All end-to-end tests."""
     preflight.for_browser(progress)
     _preparation_python(progress)
-    _call(progress, "end-to-end tests, all", [PYTHON, "-m", "pytest", "-q", "e2e/tests"])
+    _tests(progress, "end-to-end tests, all", PYTHON, "e2e/tests")
 
 
 def cluster_down(progress: Progress) -> None:
@@ -238,6 +251,10 @@ def main() -> int:
     except (StageFailed, RuntimeError, TimeoutError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        # Another row failed, or a person: where this one stood explains nothing.
+        print("interrupted", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -303,6 +303,9 @@ def _install_addons(settings: Settings, progress: Progress) -> None:
 def up(settings: Settings, progress: Progress) -> None:
     """Bring the cluster up, or do nothing if it is.
 
+    If it does not come up, it is tried once more from nothing, and what was wrong is said: what a
+    former cluster left in the node's image store is the one thing that outlives a tear-down.
+
     Raises:
         Unfit: the machine lacks something; nothing was started.
     """
@@ -315,8 +318,22 @@ def up(settings: Settings, progress: Progress) -> None:
                 _take_down(settings)
         preflight.for_cluster(settings, progress)
         build_everything(progress)
-        _start(settings, progress)
+        try:
+            _start(settings, progress)
+        except Exception as error:
+            _tell(settings, error, progress)
+            progress.say("a second and last try, without the node's image store")
+            _take_down(settings)
+            _remove(settings.state / "containerd")
+            _start(settings, progress)
         progress.say(f"up: export KUBECONFIG={settings.kubeconfig}")
+
+
+def _tell(settings: Settings, error: Exception, progress: Progress) -> None:
+    """Say why the cluster did not come up; the logs themselves go with it."""
+    progress.say(f"the cluster did not come up: {type(error).__name__}: {error}")
+    for log in sorted((settings.state / "log").glob("*.log")):
+        progress.say(f"the end of {log.name}:\n{processes.log_tail(log, 4)}")
 
 
 def leftovers(settings: Settings) -> list[str]:

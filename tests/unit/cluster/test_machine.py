@@ -1,5 +1,6 @@
 """Processes, mounts, certificates: what the harness does to the machine, in small and real."""
 
+import io
 import os
 import signal
 import socket
@@ -12,7 +13,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from e2e import ports
-from e2e.cluster import lifecycle, mounts, network, pki, processes
+from e2e.cluster import lifecycle, mounts, network, node, pki, preflight, processes
 from e2e.cluster.preflight import Unfit
 from e2e.cluster.processes import ProcessFailed
 from e2e.cluster.progress import Progress
@@ -162,3 +163,34 @@ def test_a_cluster_of_another_state_folder_is_left_alone(
     finally:
         other.kill()
         other.wait()
+
+
+def test_a_cluster_that_does_not_come_up_is_tried_once_more_from_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(state=tmp_path / "state")
+    store = settings.state / "containerd" / "root"
+    said = io.StringIO()
+    stores: list[bool] = []
+
+    def start(settings: Settings, progress: Progress) -> None:
+        stores.append(store.exists())
+        (settings.state / "log").mkdir(parents=True, exist_ok=True)
+        (settings.state / "log" / "kubelet.log").write_text("no cgroups\n")
+        raise ProcessFailed(f"kubelet, try {len(stores)}")
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(lifecycle, "LOCK", tmp_path / "lock")
+    monkeypatch.setattr(preflight, "for_cluster", lambda *_: None)
+    monkeypatch.setattr(lifecycle, "build_everything", lambda _: None)
+    monkeypatch.setattr(lifecycle, "leftovers", lambda _: [])
+    monkeypatch.setattr(lifecycle, "_take_down", lifecycle._remove_state)
+    monkeypatch.setattr(lifecycle, "_start", start)
+    monkeypatch.setattr(node, "DEVICE_PLUGINS", tmp_path / "kubelet" / "plugins")
+    (tmp_path / "kubelet").mkdir()
+    store.mkdir(parents=True)
+    with pytest.raises(ProcessFailed, match="try 2"):
+        lifecycle.up(settings, Progress(stream=said))
+    assert stores == [True, False]
+    assert "did not come up: ProcessFailed: kubelet, try 1" in said.getvalue()
+    assert "the end of kubelet.log:\nno cgroups" in said.getvalue()

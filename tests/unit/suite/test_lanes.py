@@ -61,7 +61,7 @@ def test_a_failure_interrupts_the_others_which_put_things_away(run: Run, tmp_pat
         "while not pathlib.Path('begun').exists(): time.sleep(0.01)\n"
         "time.sleep(0.2)\nprint('no'); sys.exit(3)"
     )
-    with pytest.raises(LaneFailed, match="two ended with status 3"):
+    with pytest.raises(LaneFailed, match=r"two ended with status 3, its last lines:\n  no$"):
         run(one=python(patient), two=python(hasty))
     assert (tmp_path / "away").exists()
     assert not (tmp_path / "slept").exists()
