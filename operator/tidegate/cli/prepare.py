@@ -37,8 +37,11 @@ def prepare(
         str, typer.Option(help="sklearn, xgboost, lightgbm, torch, tensorflow, onnx; else by name.")
     ] = "",
     metric: Annotated[
-        str, typer.Option(help="accuracy, f1, rmse, or FILE.py:FUNCTION.")
+        str, typer.Option(help="accuracy, f1, rmse, mae, or FILE.py:FUNCTION.")
     ] = "accuracy",
+    better: Annotated[
+        str, typer.Option(help="Which way a FUNCTION improves: higher (else), or lower.")
+    ] = "",
     max_drop: Annotated[
         str, typer.Option(help="How much worse the metric may become: 0.5% or 0.005.")
     ] = "0.5%",
@@ -100,6 +103,7 @@ def prepare(
         _apply(out)
         return
     with _told():
+        from tidegate.preparation import metrics
         from tidegate.preparation import order as orders
 
         if from_report is not None:
@@ -107,6 +111,7 @@ def prepare(
         else:
             if model is None or data is None or not slo or out is None:
                 raise Trouble("--model, --data, --slo and --out are needed", "or --from-report")
+            metrics.direction(metric, better)  # before what takes seconds to import
             order = orders.Order(
                 name=_name(name, model),
                 model=model,
@@ -118,6 +123,7 @@ def prepare(
                 work=work or out.with_name(f"{out.name}.work"),
                 framework=framework,
                 metric=metric,
+                better=better,
                 max_drop=orders.drop(max_drop),
                 confidence=confidence,
                 optimisations=tuple(x.strip() for x in optimise.split(",") if x.strip()),

@@ -46,6 +46,13 @@ class Verdict(StrEnum):
     TOO_FEW_SAMPLES = "too few samples"
 
 
+class Better(StrEnum):
+    """Which way a metric improves."""
+
+    HIGHER = "higher"
+    LOWER = "lower"
+
+
 @dataclass(frozen=True)
 class Allowed:
     """What a candidate may cost.
@@ -93,6 +100,7 @@ class Judgement:
         needed: so many would show it, were the rates those measured; None where more samples
             would not help, or where it was shown.
         method: how the bound was made.
+        better: which way the metric improves; `drop`, `low` and `high` count for worse either way.
     """
 
     verdict: Verdict
@@ -106,11 +114,13 @@ class Judgement:
     samples: int
     needed: int | None
     method: str
+    better: Better = Better.HIGHER
 
     def sentence(self) -> str:
         """The verdict in words."""
+        direction = " (lower is better)" if self.better is Better.LOWER else ""
         told = (
-            f"{self.metric} {self.before:.4g} before, {self.after:.4g} after: "
+            f"{self.metric}{direction} {self.before:.4g} before, {self.after:.4g} after: "
             f"worse by {self.drop:.4g}, between {self.low:.4g} and {self.high:.4g} "
             f"({self.samples} samples, {self.method}); allowed {self.allowed.drop:g}"
         )
@@ -189,7 +199,7 @@ def judge_by_bootstrap(
     samples: int,
     allowed: Allowed,
     *,
-    higher_is_better: bool = True,
+    better: Better = Better.HIGHER,
     bounded: bool = True,
 ) -> Judgement:
     """Judge by any metric of a set of samples.
@@ -198,9 +208,9 @@ def judge_by_bootstrap(
         name: of the metric.
         measure: gives it for both models on the samples at these places.
         samples: how many there are.
-        allowed: the drop, in the metric's unit.
-        higher_is_better: False for errors.
-        bounded: the metric lies within 0 and 1, as F1 does, and RMSE does not.
+        allowed: the drop, in the metric's unit; of an error, the rise.
+        better: LOWER for errors.
+        bounded: the metric lies within 0 and 1 as F1 does, or may; RMSE does not.
 
     Raises:
         PreparationError: the metric raised or gave no finite number on all the samples, or on so
@@ -209,7 +219,7 @@ def judge_by_bootstrap(
     if samples == 0:
         raise PreparationError("the held-out set is empty")
     least = max(LEAST_FOR_BOOTSTRAP, least_samples(allowed) if bounded else 0)
-    sign = 1.0 if higher_is_better else -1.0
+    sign = 1.0 if better is Better.HIGHER else -1.0
     before, after = _measured(name, measure, np.arange(samples))
     if not (math.isfinite(before) and math.isfinite(after)):
         raise PreparationError(
@@ -256,6 +266,7 @@ def judge_by_bootstrap(
         samples=samples,
         needed=needed,
         method=f"paired bootstrap, {RESAMPLES} resamples, seed {SEED}",
+        better=better,
     )
 
 
@@ -281,6 +292,11 @@ def numbered(*answers: Outcome) -> list[NDArray[np.int64]]:
 def rmse(found: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
     """The root of the mean squared error."""
     return float(np.sqrt(np.mean(np.square(found - labels))))
+
+
+def mae(found: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
+    """The mean absolute error."""
+    return float(np.mean(np.abs(found - labels)))
 
 
 def _length(before: Outcome, after: Outcome, labels: Outcome) -> int:

@@ -1,23 +1,36 @@
 """The user's metric: one of the usual ones, or a Python function, and the gate's verdict by it."""
 
 import importlib.util
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tidegate.preparation import gate, running
+from tidegate.preparation import gate
 from tidegate.preparation.candidate import Candidate
 from tidegate.preparation.errors import PreparationError, one_line
-from tidegate.preparation.gate import Allowed, Judgement
+from tidegate.preparation.gate import Allowed, Better, Judgement
 from tidegate.preparation.samples import Samples
-from tidegate.preparation.session import Arrays
 
-Function = Callable[[NDArray[Any] | None, Arrays], float]
+if TYPE_CHECKING:
+    from tidegate.preparation.session import Arrays
+
+Function = Callable[[NDArray[Any] | None, "Arrays"], float]
 """From labels and outputs, both over the same samples, to a number."""
-USUAL: Final = ("accuracy", "f1", "rmse")
+ERRORS: Final[dict[str, Callable[[NDArray[np.float64], NDArray[np.float64]], float]]] = {
+    "rmse": gate.rmse,
+    "mae": gate.mae,
+}
+"""Of numbers; both are better lower."""
+USUAL: Final = ("accuracy", "f1", *ERRORS)
+_WORDS: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_OF_ERRORS: Final = re.compile(
+    r"brier|cer|distance|err|errors?|(?:log)?loss|mae|mape|mse|perplexity|rmse|rmsle|smape|wer"
+)
+_TURNED: Final = re.compile(r"minus|neg|negated|negative")
 
 
 def function(reference: str) -> Function:
@@ -51,6 +64,39 @@ def function(reference: str) -> Function:
     return made
 
 
+def direction(metric: str, said: str = "") -> Better:
+    """Which way a metric improves.
+
+    Args:
+        metric: accuracy, f1, rmse, mae, or FILE.py:FUNCTION.
+        said: higher or lower, by the user; '' leaves it to the metric: a function is better
+            higher, unless its name is that of an error, which nobody should have to guess about.
+
+    Raises:
+        PreparationError: it is said to be what it cannot be, or is not said and not plain.
+    """
+    try:
+        wanted = Better(said) if said else None
+    except ValueError:
+        raise PreparationError(
+            f"{said} is no direction: a metric is better higher or lower"
+        ) from None
+    if metric in USUAL:
+        known = Better.LOWER if metric in ERRORS else Better.HIGHER
+        if wanted not in (None, known):
+            raise PreparationError(f"{metric} is better {known}, not {wanted}: leave it out")
+        return known
+    if wanted is not None:
+        return wanted
+    name = metric.rpartition(":")[2]
+    words = [word.lower() for word in _WORDS.findall(name)]
+    if any(map(_OF_ERRORS.fullmatch, words)) and not any(map(_TURNED.fullmatch, words)):
+        raise PreparationError(
+            f"{name} sounds like an error: say --better lower, or --better higher if it is negated"
+        )
+    return Better.HIGHER
+
+
 def judge(
     original: Candidate,
     candidate: Candidate,
@@ -58,7 +104,7 @@ def judge(
     allowed: Allowed,
     *,
     metric: str = "accuracy",
-    lower_is_better: bool = False,
+    better: str = "",
     output: str | None = None,
 ) -> Judgement:
     """Run both on the held-out set and judge the difference.
@@ -68,13 +114,15 @@ def judge(
         candidate: what is judged.
         held_out: samples that were not used to calibrate.
         allowed: how much worse it may be.
-        metric: accuracy, f1, rmse, or FILE.py:FUNCTION.
-        lower_is_better: of a function; of the usual ones it is known.
+        metric: accuracy, f1, rmse, mae, or FILE.py:FUNCTION.
+        better: higher or lower; '' as `direction` says.
         output: the one that is compared with the labels; found by its kind where not named.
 
     Raises:
         PreparationError: labels are missing or fit no output, or the function raises.
     """
+    from tidegate.preparation import running  # the one thing here that needs ONNX Runtime
+
     before, after = running.answers(original, held_out), running.answers(candidate, held_out)
     return judge_answers(
         before,
@@ -82,22 +130,23 @@ def judge(
         held_out.labels,
         allowed,
         metric=metric,
-        lower_is_better=lower_is_better,
+        better=better,
         output=output,
     )
 
 
 def judge_answers(
-    before: Arrays,
-    after: Arrays,
+    before: "Arrays",
+    after: "Arrays",
     labels: NDArray[Any] | None,
     allowed: Allowed,
     *,
     metric: str = "accuracy",
-    lower_is_better: bool = False,
+    better: str = "",
     output: str | None = None,
 ) -> Judgement:
     """As `judge`, of answers that are there already."""
+    way = direction(metric, better)
     if metric not in USUAL:
         wanted = function(metric)
         name = metric.rpartition(":")[2]
@@ -109,26 +158,21 @@ def judge_answers(
                 float(wanted(truth, {n: a[places] for n, a in after.items()})),
             )
 
+        # Whether it lies within 0 and 1 is not known: an error rate does as well.
         count = len(next(iter(before.values())))
-        return gate.judge_by_bootstrap(
-            name,
-            measured,
-            count,
-            allowed,
-            higher_is_better=not lower_is_better,
-            bounded=not lower_is_better,
-        )
+        return gate.judge_by_bootstrap(name, measured, count, allowed, better=way)
     if labels is None:
         raise PreparationError(f"the held-out set has no labels, which {metric} needs")
-    if metric == "rmse":
+    if metric in ERRORS:
+        error = ERRORS[metric]
         was, now = numbers(before, labels, output), numbers(after, labels, output)
         truth = labels.astype(np.float64).reshape(len(labels), -1)
         return gate.judge_by_bootstrap(
-            "RMSE",
-            lambda p: (gate.rmse(was[p], truth[p]), gate.rmse(now[p], truth[p])),
+            metric.upper(),
+            lambda p: (error(was[p], truth[p]), error(now[p], truth[p])),
             len(labels),
             allowed,
-            higher_is_better=False,
+            better=way,
             bounded=False,
         )
     was, now = classes(before, labels, output), classes(after, labels, output)
@@ -143,7 +187,7 @@ def judge_answers(
     )
 
 
-def classes(found: Arrays, labels: NDArray[Any], output: str | None = None) -> NDArray[Any]:
+def classes(found: "Arrays", labels: NDArray[Any], output: str | None = None) -> NDArray[Any]:
     """One class a sample: a label's output as it is, scores by the largest, one score by a half.
 
     Raises:
@@ -171,7 +215,9 @@ def classes(found: Arrays, labels: NDArray[Any], output: str | None = None) -> N
     )
 
 
-def numbers(found: Arrays, labels: NDArray[Any], output: str | None = None) -> NDArray[np.float64]:
+def numbers(
+    found: "Arrays", labels: NDArray[Any], output: str | None = None
+) -> NDArray[np.float64]:
     """One row of numbers a sample, as many as the labels have.
 
     Raises:

@@ -80,7 +80,8 @@ class Order:
         work: the working folder.
         framework: '' means by the file's name.
         metric: what is judged: a name, or ``file.py:function``.
-        max_drop: how much worse it may become, in the metric's unit.
+        better: which way a function improves, higher or lower; '' as `metrics.direction` says.
+        max_drop: how much worse it may become, in the metric's unit; of an error, how much higher.
         confidence: of the bound on it.
         optimisations: that are tried, by name.
         calibration: samples for those that need them; None: some of `data`, which then are not
@@ -99,6 +100,7 @@ class Order:
     work: Path
     framework: str = ""
     metric: str = "accuracy"
+    better: str = ""
     max_drop: float = 0.005
     confidence: float = 0.95
     optimisations: tuple[str, ...] = ("int8-dynamic",)

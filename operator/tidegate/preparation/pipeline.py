@@ -130,6 +130,7 @@ def prepare(order: Order, tell: Teller) -> dict[str, Any]:
 
 def _check(order: Order) -> None:
     """What the options alone say."""
+    metrics.direction(order.metric, order.better)
     if order.source is not None and not order.source.exists():
         raise PreparationError(f"{order.source} does not exist")
     if order.metric in SHARES and order.max_drop >= 1.0:
@@ -248,12 +249,15 @@ def _judged(
         "after": lineage.of_candidate(candidate),
         "data": held_out.digest(),
         "metric": lineage.metric(order.metric),
+        "better": metrics.direction(order.metric, order.better).value,
         "allowed": asdict(allowed),
         "code": code,
     }
 
     def judge() -> dict[str, Any]:
-        found = metrics.judge(original, candidate, held_out, allowed, metric=order.metric)
+        found = metrics.judge(
+            original, candidate, held_out, allowed, metric=order.metric, better=order.better
+        )
         return {**asdict(found), "sentence": found.sentence()}
 
     judged: dict[str, Any] = state.recall("prove", parts, judge)

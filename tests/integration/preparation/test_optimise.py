@@ -254,17 +254,22 @@ def test_the_users_own_metric(original: Candidate, held_out: Samples, tmp_path: 
             def share_of_zeros(labels, outputs):
                 return float(((outputs["label"] == 0) == (labels == 0)).mean())
 
+            def wrong(labels, outputs):
+                return 1 - share_of_zeros(labels, outputs)
+
             def broken(labels, outputs):
                 return outputs["nothing"].mean()
             """
         )
     )
 
-    def judged(name: str) -> Verdict:
+    def judged(name: str, better: str = "") -> Verdict:
         metric = f"{tmp_path}/mine.py:{name}"
-        return metrics.judge(original, made, held_out, ALLOWED, metric=metric).verdict
+        found = metrics.judge(original, made, held_out, ALLOWED, metric=metric, better=better)
+        return found.verdict
 
     assert judged("share_of_zeros") is Verdict.ACCEPTED
+    assert judged("wrong", "lower") is Verdict.ACCEPTED
     for name, told in (("broken", "broken raised KeyError: 'nothing'"), ("absent", "no function")):
         with pytest.raises(PreparationError, match=told):
             judged(name)

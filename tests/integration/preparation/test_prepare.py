@@ -109,6 +109,8 @@ def nothing(labels, outputs): return None
         ({"max_drop": 2.0}, "would allow anything: write 2%"),
         ({"source": Path("no/training.py")}, "no/training.py does not exist"),
         ({"metric": "beauty"}, "accuracy, f1, rmse"),
+        ({"metric": "metric.py:loss"}, "loss sounds like an error: say --better lower"),
+        ({"better": "lower"}, "accuracy is better higher, not lower"),
         ({"triton": "no-such-triton"}, "not on this machine"),
     ],
 )

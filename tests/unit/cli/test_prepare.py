@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,19 @@ def prepare(*words: str) -> str:
 WHOLE = ("--model", "clf.joblib", "--data", "digits.npz", "--slo", "p99=50ms", "--out", "out")
 
 
-def test_without_the_extra_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def unloaded() -> Iterator[None]:
+    """Without the preparation's modules; those that were loaded come back, and no other stays."""
+    here = [n for n in sys.modules if n.startswith("tidegate.preparation")]
+    kept = {name: sys.modules.pop(name) for name in here}
+    yield
     for name in [n for n in sys.modules if n.startswith("tidegate.preparation")]:
-        monkeypatch.delitem(sys.modules, name)
+        del sys.modules[name]
+    sys.modules.update(kept)
+
+
+@pytest.mark.usefixtures("unloaded")
+def test_without_the_extra_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
     said = prepare(*WHOLE)
     assert "onnx" in said
@@ -40,6 +51,12 @@ def test_without_the_extra_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch
         ((*WHOLE, "--max-drop", "little"), "little is no drop: write 0.5%"),
         ((*WHOLE, "--name", "My Model"), "My Model cannot be a ModelDeployment's name"),
         (("--from-report", "nothing.json"), "nothing.json cannot be read"),
+        (
+            (*WHOLE, "--metric", "mine.py:wer", "--better", "down"),
+            "down is no direction: a metric is better higher or lower",
+        ),
+        ((*WHOLE, "--better", "lower"), "accuracy is better higher, not lower"),
+        ((*WHOLE, "--metric", "mine.py:wer"), "wer sounds like an error: say --better lower"),
         ((*WHOLE, "--apply"), "--apply needs --publish"),
     ],
 )

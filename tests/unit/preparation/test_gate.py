@@ -14,6 +14,7 @@ from tidegate.preparation.errors import PreparationError
 from tidegate.preparation.gate import (
     LEAST_FOR_BOOTSTRAP,
     Allowed,
+    Better,
     Judgement,
     Verdict,
     f1,
@@ -179,7 +180,7 @@ def test_errors_get_worse_upwards() -> None:
             lambda p: (rmse(before[p], truth[p]), rmse(after[p], truth[p])),
             samples,
             Allowed(drop),
-            higher_is_better=False,
+            better=Better.LOWER,
             bounded=False,
         )
 
