@@ -195,12 +195,6 @@ class Carrier:
         found = drift.difference(document, live, STATUS_MANAGER, subresource="status")
         return found is not None and not self._is_settled(live, STATUS_MANAGER, document)
 
-    async def look_again(self, key: Key, uid: str, ref: Ref) -> bool:
-        """Whether an object of that name is still somebody else's (it may have gone since)."""
-        kind = kind_of(ref.api_version, ref.kind)
-        live = await self._kube.find(kind, key.namespace, ref.name)
-        return live is not None and not controlled_by(live, uid)
-
     # Children.
 
     async def _apply(self, key: Key, deployment: Object, manifest: dict[str, Any]) -> Done:

@@ -8,6 +8,8 @@ import structlog
 
 from tidegate.nodes import Node, Nodes, node, waits_for
 from tidegate.observed import Object
+from tidegate.runtime.background import Background
+from tidegate.runtime.cache import Key
 from tidegate.runtime.kinds import Kind
 from tidegate.runtime.kube import Kube, KubeError
 
@@ -21,46 +23,47 @@ AT_ONCE: Final = 100
 
 
 class NodeReader:
-    """Reads nodes while pods wait, and keeps of them what says why.
+    """Reads nodes while pods wait, beside the passes, and keeps of them what says why.
 
     Args:
         kube: the client.
+        wake: told of a ModelDeployment whose pods wait, when nodes offer something else.
         on: whether nodes may be read.
         clock: monotonic, seconds.
     """
 
     def __init__(
-        self, kube: Kube, *, on: bool, clock: Callable[[], float] = time.monotonic
+        self,
+        kube: Kube,
+        wake: Callable[[Key], None],
+        *,
+        on: bool,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._kube = kube
         self._on = on
-        self._clock = clock
         self._keys: set[str] = set()
-        self._read_at: float | None = None
-        self._nodes: Nodes | None = None
         self._told = ""
+        unknown: Nodes | None = None
+        self._asked = Background(unknown, lambda _: PERIOD_S, wake, clock=clock)
 
-    async def look(self, pods: Iterable[Object]) -> tuple[Nodes | None, float | None]:
+    def look(self, key: Key, pods: Iterable[Object]) -> tuple[Nodes | None, float | None]:
         """What the nodes offer, where one of a ModelDeployment's pods waits for a GPU.
 
         Returns:
             The nodes (None: not read, or nobody needs them), and in how many seconds to look
             again; None: no wish.
         """
-        if not self._on:
-            return None, None
-        asked = [found for found in map(waits_for, pods) if found is not None]
-        if not asked:
-            return None, None
+        asked = [found for found in map(waits_for, pods) if found is not None] if self._on else []
         self._keys |= {label.key for found in asked for label in found.labels}
-        now = self._clock()
-        if self._read_at is None or now - self._read_at >= PERIOD_S:
-            # First, so that workers beside this one do not read as well.
-            self._read_at = now
-            await self._read()
-        return self._nodes, max(1.0, PERIOD_S - (self._clock() - self._read_at))
+        found = self._asked.take(key, {NODE: self._read} if asked else {})
+        return found.answers.get(NODE), found.again_after_s
 
-    async def _read(self) -> None:
+    async def stop(self) -> None:
+        """Read nothing any more."""
+        await self._asked.stop()
+
+    async def _read(self) -> Nodes | None:
         keys, self._keys = frozenset(self._keys), set()
         found: list[Node] = []
         try:
@@ -68,8 +71,6 @@ class NodeReader:
                 kept = (node(item, keys) for item in page["items"])
                 found += [n for n in kept if n.offers]
         except KubeError as error:
-            # They explain; what is decided must not wait for them.
-            self._nodes = None
             if str(error) != self._told:
                 self._told = str(error)
                 log.warning(
@@ -77,5 +78,6 @@ class NodeReader:
                     problem=self._told,
                     mend="let the operator list nodes, or set rbac.clusterRead to false",
                 )
-        else:
-            self._nodes, self._told = Nodes(tuple(found), keys), ""
+            return None
+        self._told = ""
+        return Nodes(tuple(found), keys)

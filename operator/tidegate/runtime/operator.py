@@ -22,6 +22,7 @@ from tidegate.runtime.audit import Auditor
 from tidegate.runtime.cache import Cache, Key
 from tidegate.runtime.cloudevents import EventSink
 from tidegate.runtime.events import Teller
+from tidegate.runtime.explaining import Explainer
 from tidegate.runtime.fence import Fence
 from tidegate.runtime.golden import GoldenRunner
 from tidegate.runtime.kinds import MODEL_DEPLOYMENT, WATCHED, Kind
@@ -36,7 +37,6 @@ from tidegate.runtime.load import LoadReader
 from tidegate.runtime.login import Connection
 from tidegate.runtime.measuring import Measurer
 from tidegate.runtime.memory import give_back
-from tidegate.runtime.nodes import NodeReader
 from tidegate.runtime.pods import READS_AT_ONCE
 from tidegate.runtime.probes import Probes, tick
 from tidegate.runtime.prometheus import Prometheus
@@ -47,7 +47,6 @@ from tidegate.runtime.settings import Settings
 from tidegate.runtime.sweep import Sweeper, WatchHealth
 from tidegate.runtime.telemetry import Metrics
 from tidegate.runtime.tracing import OFF, tracer
-from tidegate.runtime.triton import RepositoryIndex
 from tidegate.runtime.watching import Watch
 
 log: Final = structlog.get_logger(__name__)
@@ -103,7 +102,6 @@ class Operator:
         self._signals = False
         self._optional_known = False
         self._known_kinds: frozenset[str] = frozenset()
-        self.index = RepositoryIndex(tracer=self.tracer)
         url = settings.prometheus_url
         reads = asyncio.Semaphore(READS_AT_ONCE)
         self.measurer = Measurer(
@@ -130,12 +128,11 @@ class Operator:
             platform,
             planner,
             self._present_kinds,
-            self.index,
             self.measurer,
             self.golden,
             self.load,
             self.auditor,
-            NodeReader(self.kube, on=settings.read_nodes),
+            Explainer(self.kube, self.queue.add, read_nodes=settings.read_nodes),
             tracer=self.tracer,
         )
 
@@ -182,7 +179,6 @@ class Operator:
                 await self.leadership.release()
                 self.metrics.leader.set(0)
                 await self._last_words()
-                await self.index.close()
                 await self.probes.stop()
                 log.info("stopped", identity=self.settings.identity)
 
@@ -372,6 +368,7 @@ class Operator:
             raise
         finally:
             await self._end_workers(workers)
+            await self.reconciler.stop()
             await self.measurer.stop()
             await self.load.stop()
             await self.golden.close()

@@ -14,6 +14,8 @@ from tidegate.sidecar_page import Reading, read_page
 
 READS_AT_ONCE: Final = 128
 """Over all ModelDeployments."""
+PODS_ASKED: Final = 3
+"""Of one revision, why they do not serve."""
 
 
 class PodAt(NamedTuple):
@@ -62,6 +64,17 @@ def pods_at(pods: Iterable[Object], revisions: Iterable[str], started: str = "")
         host = f"[{ip}]" if ":" in ip else ip
         found.append(PodAt(metadata["uid"], metadata["name"], revision, f"{host}:{INTERNAL_PORT}"))
     return found
+
+
+def first_of_each_revision(pods: Iterable[Object], most: int = PODS_ASKED) -> list[Object]:
+    """The first few pods of each revision: what one says of its model, the others say, too."""
+    found: dict[str, list[Object]] = {}
+    for pod in pods:
+        revision = (pod["metadata"].get("labels") or {}).get(REVISION_LABEL, "")
+        of_it = found.setdefault(revision, [])
+        if len(of_it) < most:
+            of_it.append(pod)
+    return [pod for of_it in found.values() for pod in of_it]
 
 
 def _fetches_still(status: Mapping[str, Any]) -> bool:

@@ -7,7 +7,7 @@ one change of the user's costs one status write, and whoever looks sees the last
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -17,14 +17,16 @@ import structlog
 from tidegate.actions import Action, Apply, Event, Plan, Scale, WriteStatus
 from tidegate.api.names import DECISION_ANNOTATION
 from tidegate.cold_start import Starts
-from tidegate.nodes import Nodes
 from tidegate.observed import Failure, Measurements, Object, Observed, Ref
 from tidegate.platform import Platform
+from tidegate.runtime import foreign
 from tidegate.runtime.apply import Carrier, ForeignObjectError
 from tidegate.runtime.audit import Auditor
 from tidegate.runtime.cache import Cache, Key, uid_of
 from tidegate.runtime.events import Teller
+from tidegate.runtime.explaining import Explained, Explainer
 from tidegate.runtime.fence import FencedError
+from tidegate.runtime.foreign import ForeignObjects
 from tidegate.runtime.golden import GoldenRunner
 from tidegate.runtime.kube import (
     ForbiddenError,
@@ -35,12 +37,9 @@ from tidegate.runtime.kube import (
 )
 from tidegate.runtime.load import LoadReader
 from tidegate.runtime.measuring import Measurer
-from tidegate.runtime.nodes import NodeReader
 from tidegate.runtime.queue import KeyedQueue
-from tidegate.runtime.stuck import StuckPods
 from tidegate.runtime.telemetry import Metrics
 from tidegate.runtime.tracing import OFF, Tracer
-from tidegate.runtime.triton import RepositoryIndex
 
 log: Final = structlog.get_logger(__name__)
 
@@ -50,7 +49,6 @@ ROUNDS: Final = 4
 """Rounds of one pass; more can only be needed by a plan that never comes to rest."""
 RESTLESS_FIRST_S: Final = 0.2
 RESTLESS_LIMIT_S: Final = 60.0
-FOREIGN_AGAIN_S: Final = 30.0
 
 # Nothing that serves depends on these: what fails here must not hold up the rest.
 AUXILIARY: Final = frozenset({"PodDisruptionBudget", "NetworkPolicy", "PodMonitor"})
@@ -97,12 +95,11 @@ class Reconciler:
         platform: the platform settings.
         planner: decides.
         present_kinds: the optional kinds that the cluster serves now.
-        index: asks Triton about models that are not ready.
         measurer: measures rollouts under way.
         golden: sends golden requests.
         load: reads what load there is.
         auditor: tells what came into force.
-        nodes: reads what nodes offer.
+        explainer: knows why pods do not serve.
         now: wall clock, UTC.
         clock: monotonic, seconds.
         tracer: is told of each pass.
@@ -119,12 +116,11 @@ class Reconciler:
         platform: Platform,
         planner: Planner,
         present_kinds: Callable[[], frozenset[str]],
-        index: RepositoryIndex,
         measurer: Measurer,
         golden: GoldenRunner,
         load: LoadReader,
         auditor: Auditor,
-        nodes: NodeReader,
+        explainer: Explainer,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
@@ -138,23 +134,26 @@ class Reconciler:
         self._platform = platform
         self._planner = planner
         self._present_kinds = present_kinds
-        self._index = index
         self._measurer = measurer
         self._golden = golden
         self._load = load
         self._auditor = auditor
-        self._nodes = nodes
+        self._explainer = explainer
         kinds: list[type[KubeError]] = [KubeError, *KubeError.__subclasses__()]
         for error in kinds:
             metrics.failures.labels(error.__name__)
         self._now = now
         self._clock = clock
         self._tracer = tracer
-        self._foreign: dict[Key, set[Ref]] = {}
+        self._foreign = ForeignObjects(kube, queue.add, clock)
         self._starts: dict[Key, Starts] = {}
         self._restless: dict[Key, int] = {}
         self._seen_uids: OrderedDict[str, None] = OrderedDict()
-        self._stuck = StuckPods(kube, now=now, clock=clock)
+
+    async def stop(self) -> None:
+        """Ask nobody anything any more; after the last pass."""
+        await self._explainer.stop()
+        await self._foreign.stop()
 
     async def work(self) -> None:
         """Take keys from the queue for ever. Nothing that one key does ends the worker."""
@@ -215,27 +214,24 @@ class Reconciler:
         deployment = self._cache.deployment(key)
         if deployment is None or deployment["metadata"].get("deletionTimestamp"):
             # What it leaves behind is the garbage collector's, by owner references.
-            self._foreign.pop(key, None)
+            self._foreign.forget(key)
+            self._explainer.look(key, ())
             self._starts.pop(key, None)
             self._restless.pop(key, None)
             self._measure(key, Plan())
             return None, False
         self._tracer.began(deployment["metadata"]["generation"], self._measurer.new_look(key))
         this = _Pass()
-        await self._recheck_foreign(key, uid_of(deployment), this)
-        events, again_after_s = await self._stuck.events(key, self._cache.pods(key))
-        this.again(again_after_s)
-        models, again_after_s = await self._index.models(self._cache.pods(key))
-        this.again(again_after_s)
-        nodes, again_after_s = await self._nodes.look(self._cache.pods(key))
-        this.again(again_after_s)
+        this.again(self._foreign.look(key, uid_of(deployment)))
+        explained = self._explainer.look(key, self._cache.pods(key))
+        this.again(explained.again_after_s)
         plan = Plan()
         for _ in range(ROUNDS):
             deployment = self._cache.deployment(key)
             if deployment is None:
                 self._measure(key, Plan())
                 return None, this.wrote
-            plan = self._plan(key, deployment, events, models, nodes)
+            plan = self._plan(key, deployment, explained)
             if not await self._round(key, deployment, plan, this):
                 self._restless.pop(key, None)
                 break
@@ -245,7 +241,7 @@ class Reconciler:
             log.warning("plan does not come to rest", modeldeployment=str(key), times=times)
             this.again(pause)
         if this.failures:
-            plan = self._plan(key, deployment, events, models, nodes, tuple(this.failures))
+            plan = self._plan(key, deployment, explained, tuple(this.failures))
         self._tracer.planned(deployment["metadata"]["generation"], plan)
         # Again: a write whose answer was lost is in force, too. Before status, which says it.
         self._audit(key, deployment, plan)
@@ -260,9 +256,7 @@ class Reconciler:
         self,
         key: Key,
         deployment: Object,
-        events: tuple[Object, ...],
-        models: Mapping[str, str],
-        nodes: Nodes | None,
+        explained: Explained,
         failures: tuple[Failure, ...] = (),
     ) -> Plan:
         pods = self._cache.pods(key)
@@ -273,11 +267,11 @@ class Reconciler:
                     children=self._cache.children(key, uid_of(deployment)),
                     pods=pods,
                     looks=self._cache.looks(key),
-                    foreign=frozenset(self._foreign.get(key, ())),
-                    events=events,
+                    foreign=self._foreign.of(key),
+                    events=explained.events,
                     present_kinds=self._present_kinds(),
-                    models=models,
-                    nodes=nodes,
+                    models=explained.models,
+                    nodes=explained.nodes,
                     failures=failures,
                 ),
                 self._platform,
@@ -323,11 +317,9 @@ class Reconciler:
             try:
                 done = await self._carrier.carry_out(key, deployment, action)
             except ForeignObjectError as error:
-                known = self._foreign.setdefault(key, set())
-                this.again(FOREIGN_AGAIN_S)
-                if error.ref in known:
+                this.again(foreign.AGAIN_S)
+                if not self._foreign.met(key, error.ref):
                     continue  # the plan knows, and wants it all the same
-                known.add(error.ref)
                 log.warning(
                     "foreign object",
                     modeldeployment=str(key),
@@ -410,22 +402,6 @@ class Reconciler:
         self._seen_uids[uid] = None
         while len(self._seen_uids) > 100_000:
             self._seen_uids.popitem(last=False)
-
-    async def _recheck_foreign(self, key: Key, uid: str, this: _Pass) -> None:
-        foreign = self._foreign.get(key)
-        if not foreign:
-            return
-        for ref in sorted(foreign):
-            try:
-                if not await self._carrier.look_again(key, uid, ref):
-                    foreign.discard(ref)
-            except KubeError as error:
-                # What else is to be done must not wait for it.
-                log.warning("not looked at again", modeldeployment=str(key), problem=str(error))
-        if foreign:
-            this.again(FOREIGN_AGAIN_S)
-        else:
-            del self._foreign[key]
 
     @staticmethod
     def _log_decision(key: Key, action: Action, reason: str) -> None:

@@ -9,9 +9,11 @@ import pytest
 from tests.unit.diagnosis.test_nodes import GPU, PRODUCT, waiting
 from tests.unit.runtime.fakes import Clock
 from tidegate.nodes import Node, Nodes
+from tidegate.runtime.cache import Key
 from tidegate.runtime.kube import ForbiddenError, Kube, KubeError, ServerError
 from tidegate.runtime.nodes import PERIOD_S, NodeReader
 
+KEY = Key("models", "m")
 RUNNING: dict[str, Any] = {"metadata": {}, "status": {"phase": "Running"}}
 
 
@@ -36,31 +38,50 @@ class Pages:
 
 
 def reader(pages: Pages, clock: Clock, *, on: bool = True) -> NodeReader:
-    return NodeReader(cast(Kube, pages), on=on, clock=clock)
+    return NodeReader(cast(Kube, pages), lambda _: None, on=on, clock=clock)
+
+
+async def known(nodes: NodeReader, *pods: dict[str, Any]) -> tuple[Nodes | None, float | None]:
+    """What a pass knows that comes when nothing is being read any more."""
+    nodes.look(KEY, pods)
+    await nodes._asked.settled()
+    return nodes.look(KEY, pods)
 
 
 async def test_nothing_is_read_without_the_right_or_while_no_pod_waits_for_a_gpu() -> None:
     pages = Pages()
-    assert await reader(pages, Clock(), on=False).look([waiting()]) == (None, None)
-    assert await reader(pages, Clock()).look([RUNNING, waiting(count=0)]) == (None, None)
+    assert await known(reader(pages, Clock(), on=False), waiting()) == (None, None)
+    assert await known(reader(pages, Clock()), RUNNING, waiting(count=0)) == (None, None)
     assert pages.asked == []
-    assert (await reader(pages, Clock()).look([RUNNING, waiting()]))[0] is not None
+    assert (await known(reader(pages, Clock()), RUNNING, waiting()))[0] is not None
+
+
+async def test_no_pass_waits_for_them_and_all_whose_pods_wait_are_woken() -> None:
+    pages, woken = Pages(), list[Key]()
+    nodes = NodeReader(cast(Kube, pages), woken.append, on=True, clock=Clock())
+    other = Key("models", "other")
+    assert [nodes.look(key, [waiting()]) for key in (KEY, other)] == [(None, PERIOD_S)] * 2
+    assert pages.asked == []
+    await nodes._asked.settled()
+    assert sorted(woken) == [KEY, other]
+    assert len(pages.asked) == 1
+    await nodes.stop()
 
 
 async def test_once_a_minute_for_all_and_kept_is_what_waiting_pods_ask_for() -> None:
     pages, clock = Pages(), Clock()
     nodes = reader(pages, clock)
     bare = Nodes((Node({GPU: 4}), Node({GPU: 1})))
-    assert await nodes.look([waiting()]) == (bare, PERIOD_S)
+    assert await known(nodes, waiting()) == (bare, PERIOD_S)
     clock.now += PERIOD_S / 3
     # Of another ModelDeployment: what its pods ask for is kept from the next time on.
     labelled = waiting(In=(PRODUCT, "L4"))
-    assert await nodes.look([labelled]) == (bare, PERIOD_S * 2 / 3)
+    assert await known(nodes, labelled) == (bare, PERIOD_S * 2 / 3)
     clock.now += PERIOD_S * 2 / 3
-    known = Nodes((Node({GPU: 4}, {PRODUCT: "L4"}), Node({GPU: 1})), frozenset({PRODUCT}))
-    assert await nodes.look([waiting()]) == (known, PERIOD_S)
+    with_labels = Nodes((Node({GPU: 4}, {PRODUCT: "L4"}), Node({GPU: 1})), frozenset({PRODUCT}))
+    assert await known(nodes, waiting()) == (with_labels, PERIOD_S)
     clock.now += PERIOD_S
-    assert await nodes.look([waiting()]) == (bare, PERIOD_S)
+    assert await known(nodes, waiting()) == (bare, PERIOD_S)
     assert len(pages.asked) == 3
 
 
@@ -71,8 +92,8 @@ async def test_what_cannot_be_read_is_not_known_and_not_asked_again_at_once(
     pages, clock = Pages(error), Clock()
     nodes = reader(pages, clock)
     for _ in range(3):
-        assert await nodes.look([waiting()]) == (None, PERIOD_S)
+        assert await known(nodes, waiting()) == (None, PERIOD_S)
     assert len(pages.asked) == 1
     pages.error = None
     clock.now += PERIOD_S
-    assert (await nodes.look([waiting()]))[0] is not None
+    assert (await known(nodes, waiting()))[0] is not None

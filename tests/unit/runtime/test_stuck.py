@@ -8,9 +8,12 @@ from typing import Any, cast
 import pytest
 
 from tests.unit.runtime.fakes import Clock
+from tidegate.api.names import REVISION_LABEL
+from tidegate.observed import Object
 from tidegate.runtime.cache import Key
 from tidegate.runtime.kube import ForbiddenError, Kube, KubeError, ServerError
-from tidegate.runtime.stuck import FRESH_S, PODS_ASKED, STUCK_AFTER_S, StuckPods, stuck_for_s
+from tidegate.runtime.pods import PODS_ASKED
+from tidegate.runtime.stuck import FRESH_S, STUCK_AFTER_S, StuckPods, stuck_for_s
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = Key("models", "m")
@@ -67,37 +70,64 @@ class Events:
 
 
 def reader(events: Events, clock: Clock) -> StuckPods:
-    return StuckPods(cast(Kube, events), now=lambda: NOW, clock=clock)
+    return StuckPods(cast(Kube, events), lambda _: None, now=lambda: NOW, clock=clock)
+
+
+async def known(stuck: StuckPods, *pods: Object) -> tuple[tuple[Object, ...], float | None]:
+    """What a pass knows that comes when nothing is being read any more."""
+    stuck.events(KEY, pods)
+    await stuck._asked.settled()
+    return stuck.events(KEY, pods)
 
 
 async def test_events_are_read_again_when_they_are_old() -> None:
     kube, clock = Events(), Clock()
     stuck = reader(kube, clock)
-    for pause_s, asked in ((0.0, 1), (FRESH_S / 2, 1), (FRESH_S, 2)):
+    for pause_s, asked in ((0.0, 1), (FRESH_S / 2, 1), (FRESH_S / 2, 2)):
         clock.now += pause_s
-        found, again_after_s = await stuck.events(KEY, [pod("a")])
+        found, again_after_s = await known(stuck, pod("a"))
         assert [e["metadata"]["name"] for e in found] == ["a"]
-        assert again_after_s == FRESH_S
+        assert again_after_s == (FRESH_S / 2 if pause_s and asked == 1 else FRESH_S)
         assert len(kube.asked) == asked
 
 
-async def test_a_few_are_asked_and_a_young_one_is_waited_for() -> None:
+async def test_no_pass_waits_for_them_and_it_is_woken_by_news_alone() -> None:
+    kube, clock, woken = Events(), Clock(), list[Key]()
+    stuck = StuckPods(cast(Kube, kube), woken.append, now=lambda: NOW, clock=clock)
+    assert stuck.events(KEY, [pod("a")]) == ((), FRESH_S)
+    assert (kube.asked, woken) == ([], [])
+    for read in (1, 2):
+        await known(stuck, pod("a"))
+        assert (len(kube.asked), woken) == (read, [KEY])
+        clock.now += FRESH_S
+
+
+async def test_a_few_of_each_revision_are_asked_and_a_young_one_is_waited_for() -> None:
     kube, clock = Events(), Clock()
     stuck = reader(kube, clock)
-    pods = [pod(f"old-{n}") for n in range(9)] + [pod("young", STUCK_AFTER_S - 1.0)]
-    found, again_after_s = await stuck.events(KEY, pods)
-    assert kube.asked == [f"old-{n}" for n in range(PODS_ASKED)]
-    assert len(found) == PODS_ASKED
+    pods = [pod(f"old-{n}") for n in range(9)]
+    other = pod("z")
+    other["metadata"]["labels"] = {REVISION_LABEL: "f00"}
+    found, again_after_s = await known(stuck, *pods, other, pod("young", STUCK_AFTER_S - 1.0))
+    assert kube.asked == [*(f"old-{n}" for n in range(PODS_ASKED)), "z"]
+    assert len(found) == PODS_ASKED + 1
     assert again_after_s == pytest.approx(1.1)
-    assert await stuck.events(KEY, [pod("a", phase="Running")]) == ((), None)
+    assert await known(stuck, pod("a", phase="Running")) == ((), None)
 
 
 @pytest.mark.parametrize("error", [ForbiddenError("no", code=403), ServerError("no", code=503)])
-async def test_what_cannot_be_read_holds_nothing_up_nor_is_asked_at_once_again(
+async def test_what_cannot_be_read_is_not_asked_at_once_again_and_what_was_known_stays(
     error: KubeError,
 ) -> None:
-    kube = Events(error)
-    stuck = reader(kube, Clock())
+    kube, clock = Events(error), Clock()
+    stuck = reader(kube, clock)
     for _ in range(3):
-        assert await stuck.events(KEY, [pod("a")]) == ((), FRESH_S)
+        assert await known(stuck, pod("a")) == ((), FRESH_S)
     assert kube.asked == ["a"]
+    kube.error = None
+    clock.now += FRESH_S
+    told, _ = await known(stuck, pod("a"))
+    kube.error = error
+    clock.now += FRESH_S
+    assert await known(stuck, pod("a")) == (told, FRESH_S)
+    assert kube.asked == ["a"] * 3
