@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from e2e.cluster.audit import AuditLog
 from e2e.cluster.control_plane import ControlPlane
 from tidegate.actions import Apply, Plan, Scale, WriteStatus
@@ -35,7 +37,7 @@ from tidegate.runtime.reconciler import Planner
 from tidegate.runtime.settings import Settings
 from tidegate.runtime.telemetry import Metrics
 
-WAIT_S = 30.0
+WAIT_S = 120.0
 """A bound, not an expectation: nothing here fails on being slow."""
 
 NAMESPACE = Kind("v1", "Namespace", "namespaces", selector="")
@@ -214,6 +216,13 @@ async def new_namespace(kube: Kube) -> str:
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}},
     )
     return name
+
+
+def real_crd() -> dict[str, Any]:
+    """The CRD that the chart installs."""
+    path = Path(__file__).parents[2] / "crds" / "modeldeployments.yaml"
+    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return found
 
 
 async def install_crd(kube: Kube, crd: dict[str, Any] = LOOSE_CRD) -> None:

@@ -9,14 +9,12 @@ from typing import Any
 
 import aiohttp
 import pytest
-import yaml
 
 from e2e.cluster.control_plane import ControlPlane
 from e2e.cluster.control_plane import control_plane as start
 from e2e.ports import free_ports
 from helm.chart import objects
 from tests.contract import runtime_harness as h
-from tests.contract.runtime.test_plan import CRD_FILE
 from tidegate.api.names import API_VERSION, KIND, STATUS_MANAGER
 from tidegate.quality.policy import ANNOTATION
 from tidegate.runtime.fence import Fence
@@ -60,7 +58,7 @@ def plane() -> Iterator[ControlPlane]:
 @pytest.fixture
 async def kube(plane: ControlPlane) -> AsyncIterator[Kube]:
     async with h.client(plane) as kube:
-        await h.install_crd(kube, yaml.safe_load(CRD_FILE.read_text(encoding="utf-8")))
+        await h.install_crd(kube, h.real_crd())
         yield kube
 
 

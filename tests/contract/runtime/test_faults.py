@@ -164,7 +164,8 @@ async def test_writes_that_fail_or_lose_their_answer_are_made_good(
         await h.quiet(operator)
         assert len(failed) >= 7, failed
         assert (await kube.get(DEPLOYMENT, namespace, "m-abc"))["spec"]["replicas"] == 2
-        assert operator.reconciler._foreign == {}
+        status = (await kube.get(MODEL_DEPLOYMENT, namespace, "m"))["status"]
+        assert status["foreign"] == []
 
 
 async def test_the_api_server_may_be_away_for_a_while(

@@ -1,16 +1,13 @@
 """A followed source on a real API server: CronJob, Job, pod, and the revision that comes of it."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-import yaml
 
 from e2e.cluster.control_plane import ControlPlane
-from e2e.cluster.control_plane import control_plane as start
 from tests.contract import runtime_harness as h
-from tests.contract.runtime.test_plan import CRD_FILE, condition, make_pods_ready
+from tests.contract.runtime.real_plan.playing import condition, make_pods_ready
 from tidegate.api.names import SOURCE_LABEL
 from tidegate.plan import plan
 from tidegate.runtime.kinds import MANAGED_SELECTOR, MODEL_DEPLOYMENT, POD, Kind, kind_of
@@ -30,19 +27,6 @@ MANIFEST: dict[str, Any] = {
     },
     "rollout": {"bake": "0s"},
 }
-
-
-@pytest.fixture(scope="module")
-def plane() -> Iterator[ControlPlane]:
-    with start(controllers=True) as plane:
-        yield plane
-
-
-@pytest.fixture
-async def kube(plane: ControlPlane) -> AsyncIterator[Kube]:
-    async with h.client(plane) as kube:
-        await h.install_crd(kube, yaml.safe_load(CRD_FILE.read_text(encoding="utf-8")))
-        yield kube
 
 
 async def look(kube: Kube, namespace: str, name: str, version: str) -> None:

@@ -1,18 +1,15 @@
 """Nodes of a real API server, read with the rights of the chart, for a pod that waits for a GPU."""
 
 import shutil
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from e2e.cluster.control_plane import ControlPlane
-from e2e.cluster.control_plane import control_plane as start
 from helm.chart import is_hook, objects
 from tests.contract import runtime_harness as h
-from tests.contract.runtime.test_plan import CRD_FILE, SPEC, condition
+from tests.contract.runtime.real_plan.playing import SPEC, condition
 from tidegate.api import names
 from tidegate.plan import plan
 from tidegate.runtime.kinds import POD, Kind
@@ -24,19 +21,6 @@ pytestmark = pytest.mark.contract
 GPU, PRODUCT = "nvidia.com/gpu", "nvidia.com/gpu.product"
 SAID = f"0/2 nodes are available: 2 Insufficient {GPU}."
 RBAC = ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
-
-
-@pytest.fixture(scope="module")
-def plane() -> Iterator[ControlPlane]:
-    with start(controllers=True) as plane:
-        yield plane
-
-
-@pytest.fixture
-async def kube(plane: ControlPlane) -> AsyncIterator[Kube]:
-    async with h.client(plane) as kube:
-        await h.install_crd(kube, yaml.safe_load(CRD_FILE.read_text(encoding="utf-8")))
-        yield kube
 
 
 async def make_node(kube: Kube, name: str, product: str) -> None:

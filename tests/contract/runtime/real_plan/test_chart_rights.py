@@ -1,22 +1,18 @@
 """The chart's roles are enough for a whole life of a ModelDeployment."""
 
-import contextlib
 import shutil
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from e2e.cluster.audit import AuditLog
 from e2e.cluster.control_plane import ControlPlane
-from e2e.cluster.control_plane import control_plane as start
 from helm.chart import is_hook, objects
 from tests.contract import runtime_harness as h
-from tests.contract.runtime.test_plan import CRD_FILE, SPEC, make_pods_ready, until_ready
+from tests.contract.runtime.real_plan.playing import SPEC, make_pods_ready, until_ready
 from tidegate.plan import plan
 from tidegate.runtime.kinds import DEPLOYMENT, MODEL_DEPLOYMENT, Kind
-from tidegate.runtime.kube import Kube, NotFoundError
+from tidegate.runtime.kube import Kube
 
 pytestmark = pytest.mark.contract
 
@@ -24,19 +20,6 @@ RBAC = {
     kind: Kind("rbac.authorization.k8s.io/v1", kind, f"{kind.lower()}s", selector="")
     for kind in ("Role", "RoleBinding")
 }
-
-
-@pytest.fixture(scope="module")
-def plane() -> Iterator[ControlPlane]:
-    with start(controllers=True) as plane:
-        yield plane
-
-
-@pytest.fixture
-async def kube(plane: ControlPlane) -> AsyncIterator[Kube]:
-    async with h.client(plane) as kube:
-        await h.install_crd(kube, yaml.safe_load(CRD_FILE.read_text(encoding="utf-8")))
-        yield kube
 
 
 async def test_the_charts_rights_are_enough(
@@ -63,8 +46,7 @@ async def test_the_charts_rights_are_enough(
         await kube.merge(MODEL_DEPLOYMENT, namespace, "m", {"spec": runtime}, manager="user")
 
         async def replaced() -> bool:
-            with contextlib.suppress(NotFoundError):  # a pod of the old revision that just went
-                await make_pods_ready(kube, namespace)
+            await make_pods_ready(kube, namespace)
             live = await kube.get(MODEL_DEPLOYMENT, namespace, "m")
             stable = live["status"]["revisions"]["stable"]["hash"] != first["hash"]
             return stable and await kube.find(DEPLOYMENT, namespace, first["name"]) is None

@@ -1,107 +1,18 @@
 """The real plan, the real CRD, the real API server: from manifest to Ready and to nothing."""
 
-import json
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from e2e.cluster.audit import AuditLog
 from e2e.cluster.control_plane import ControlPlane
-from e2e.cluster.control_plane import control_plane as start
 from tests.contract import runtime_harness as h
-from tidegate.api import names
+from tests.contract.runtime.real_plan.playing import SPEC, make_pods_ready, until_ready
 from tidegate.plan import plan
-from tidegate.runtime.kinds import CHILDREN, DEPLOYMENT, MODEL_DEPLOYMENT, POD
+from tidegate.runtime.kinds import CHILDREN, DEPLOYMENT, MODEL_DEPLOYMENT
 from tidegate.runtime.kube import Kube
 
 pytestmark = pytest.mark.contract
-
-CRD_FILE = Path(__file__).parents[3] / "crds" / "modeldeployments.yaml"
-DIGEST = "sha256:" + "ab" * 32
-SPEC: dict[str, Any] = {
-    "model": {"source": {"uri": "s3://models/magika/v3"}},
-    "slo": {"latency": {"quantile": "0.99", "target": "100ms"}, "maxErrorRate": "1%"},
-}
-
-
-@pytest.fixture(scope="module")
-def plane() -> Iterator[ControlPlane]:
-    with start(controllers=True) as plane:
-        yield plane
-
-
-@pytest.fixture
-async def kube(plane: ControlPlane) -> AsyncIterator[Kube]:
-    async with h.client(plane) as kube:
-        await h.install_crd(kube, yaml.safe_load(CRD_FILE.read_text()))
-        yield kube
-
-
-async def condition(kube: Kube, namespace: str, kind: str) -> dict[str, Any]:
-    live = await kube.get(MODEL_DEPLOYMENT, namespace, "m")
-    conditions = live.get("status", {}).get("conditions", [])
-    return next((c for c in conditions if c["type"] == kind), {})
-
-
-async def make_pods_ready(kube: Kube, namespace: str, **told: str) -> None:
-    """What a kubelet would report of the model's pods; `told` by the fetch besides."""
-    async for page in kube.pages(POD, namespace):
-        for pod in page["items"]:
-            if names.REVISION_LABEL not in pod["metadata"]["labels"]:
-                continue
-            if (pod.get("status") or {}).get("initContainerStatuses"):
-                continue
-            report = {"digest": DIGEST, "bytes": 1, "files": 1, "backend": "python", **told}
-            stamp = pod["metadata"]["creationTimestamp"]
-            done = {"exitCode": 0, "reason": "Completed", "message": json.dumps(report)}
-            done |= {"startedAt": stamp, "finishedAt": stamp}
-            running = {"state": {"running": {"startedAt": stamp}}, "ready": True, "started": True}
-            status = {
-                "phase": "Running",
-                "podIP": "127.0.0.1",
-                "conditions": [
-                    {"type": t, "status": "True", "lastTransitionTime": stamp}
-                    for t in ("PodScheduled", "Initialized", "ContainersReady", "Ready")
-                ],
-                "initContainerStatuses": [
-                    {
-                        "name": c["name"],
-                        "image": c["image"],
-                        "imageID": "",
-                        "restartCount": 0,
-                        **(
-                            running
-                            if c.get("restartPolicy") == "Always"
-                            else {"state": {"terminated": done}, "ready": True}
-                        ),
-                    }
-                    for c in pod["spec"]["initContainers"]
-                ],
-                "containerStatuses": [
-                    {"name": c["name"], "image": c["image"], "imageID": "", "restartCount": 0}
-                    | running
-                    for c in pod["spec"]["containers"]
-                ],
-            }
-            await kube._write(
-                "merge",
-                POD,
-                "PATCH",
-                POD.path(namespace, pod["metadata"]["name"], "status"),
-                {"status": status},
-                content_type="application/merge-patch+json",
-            )
-
-
-async def until_ready(kube: Kube, namespace: str) -> None:
-    async def ready() -> bool:
-        await make_pods_ready(kube, namespace)
-        return (await condition(kube, namespace, "Ready")).get("status") == "True"
-
-    await h.until(ready, "Ready")
 
 
 async def test_from_a_manifest_to_ready_to_rest_to_nothing(
