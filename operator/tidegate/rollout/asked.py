@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 from tidegate.record import Phase, Record
+from tidegate.rollout.promotion import switch
+from tidegate.rollout.sight import out_of_sight
 from tidegate.rollout.state import (
     LIVE,
     Course,
@@ -11,7 +13,7 @@ from tidegate.rollout.state import (
     rolled_back,
     start,
 )
-from tidegate.rollout.trial import out_of_sight, switch, to_step
+from tidegate.rollout.steps import to_step
 from tidegate.verbs import Verb
 
 
