@@ -15,7 +15,7 @@ from tidegate.runtime.operator import Operator
 from tidegate.runtime.reconciler import Planner
 from tidegate.runtime.settings import Settings, SettingsError, load_platform
 from tidegate.runtime.telemetry import set_up_logging
-from tidegate.runtime.tracing import log_processors
+from tidegate.runtime.tracers import log_processors
 
 EXIT_SETTINGS: Final = 2
 EXIT_LOST: Final = 3

@@ -46,7 +46,8 @@ from tidegate.runtime.scrapes import Scrapes
 from tidegate.runtime.settings import Settings
 from tidegate.runtime.sweep import Sweeper, WatchHealth
 from tidegate.runtime.telemetry import Metrics
-from tidegate.runtime.tracing import OFF, tracer
+from tidegate.runtime.tracers import tracer
+from tidegate.runtime.tracing import OFF
 from tidegate.runtime.watching import Watch
 
 log: Final = structlog.get_logger(__name__)

@@ -1,9 +1,9 @@
 """Traces of reconciles, where the platform asks for them.
 
 One trace is one pass over one ModelDeployment: what it was about, what was decided, and as children
-the look at pods that it rests on, the plans, and each request to the API server. This module traces
-nothing and imports nothing of OpenTelemetry; `tidegate.runtime.otlp` does both, and is imported
-only where `tracing.endpoint` is set (ADR 0023).
+the look at pods that it rests on, the plans, and each request to the API server. This module is
+what all of these know: it traces nothing and imports nothing of OpenTelemetry. `otlp` does both,
+and `tracers` says which of the two a process has (ADR 0023).
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -11,8 +11,6 @@ from typing import Final, NamedTuple
 
 from tidegate.actions import Plan
 from tidegate.runtime.cache import Key
-from tidegate.runtime.settings import Settings, SettingsError
-from tidegate.runtime.telemetry import LogProcessor, Metrics
 
 
 class Look(NamedTuple):
@@ -79,37 +77,3 @@ class Tracer:
 
 _NOTHING: Final = nullcontext(Span())
 OFF: Final = Tracer()
-
-
-def tracer(settings: Settings, metrics: Metrics) -> Tracer:
-    """The one that the settings ask for."""
-    if not settings.tracing_endpoint:
-        return OFF
-    from tidegate.runtime.otlp import Traces
-
-    return Traces(
-        settings.tracing_endpoint,
-        metrics,
-        identity=settings.identity,
-        namespace=settings.lease_namespace,
-        headers=settings.tracing_headers,
-        idle_ratio=settings.tracing_idle_ratio,
-    )
-
-
-def log_processors(settings: Settings) -> tuple[LogProcessor, ...]:
-    """What puts a trace's id into the lines of the log.
-
-    Raises:
-        SettingsError: traces are asked for, and OpenTelemetry is not installed.
-    """
-    if not settings.tracing_endpoint:
-        return ()
-    try:
-        from tidegate.runtime.otlp import with_trace_id
-    except ImportError as error:
-        raise SettingsError(
-            f"TIDEGATE_TRACING_ENDPOINT={settings.tracing_endpoint} needs OpenTelemetry: {error}; "
-            "install tidegate[operator,tracing], or leave the endpoint out"
-        ) from error
-    return (with_trace_id,)

@@ -13,7 +13,7 @@ from opentelemetry.trace import get_current_span
 from tests.unit.architecture.test_tree import ROOT
 from tests.unit.runtime.collector import Collector, Received, collecting
 from tidegate.actions import Apply, Plan, WriteStatus
-from tidegate.runtime import tracing
+from tidegate.runtime import tracers
 from tidegate.runtime.cache import Key
 from tidegate.runtime.kube import ConflictError, NotFoundError
 from tidegate.runtime.otlp import BATCH, TRIES, Traces, with_trace_id
@@ -29,7 +29,8 @@ import tidegate.runtime.main
 from tidegate.platform import Platform
 from tidegate.runtime.operator import Operator
 from tidegate.runtime.settings import Settings
-from tidegate.runtime.tracing import OFF, log_processors
+from tidegate.runtime.tracers import log_processors
+from tidegate.runtime.tracing import OFF
 import asyncio, kopf
 from tidegate.runtime.login import Connection
 
@@ -63,7 +64,7 @@ def test_without_the_packages_the_mend_is_told(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delitem(sys.modules, "tidegate.runtime.otlp", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry.context", None)
     with pytest.raises(SettingsError, match=r"install tidegate\[operator,tracing\]"):
-        tracing.log_processors(Settings(tracing_endpoint="http://collector:4318"))
+        tracers.log_processors(Settings(tracing_endpoint="http://collector:4318"))
 
 
 def count(metrics: Metrics, result: str) -> float:
