@@ -35,7 +35,7 @@ def switch(s: Situation) -> Course:
     message = "promoted"
     judged = s.measured.judgement if s.measured is not None else None
     evidence: dict[str, Any] = {}
-    if judged is not None and judged.results:
+    if judged is not None and judged.results and (judged.requests or by_steps(s)):
         first = judged.results[0]
         message = f"promoted: {first.explanation}"
         evidence = evidence_of(first, s.measured)

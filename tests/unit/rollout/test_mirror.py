@@ -53,6 +53,13 @@ def test_blue_green_switches_after_copies_did_well(mode: str) -> None:
     assert (world.record.phase, world.record.weight) == (Phase.BAKING, 1.0)
 
 
+@pytest.mark.parametrize("strategy", ["BlueGreen", "Recreate"])
+def test_a_switch_without_a_request_says_what_it_goes_by(strategy: str) -> None:
+    world = tried({"mode": "Off"}, rollout={"strategy": strategy})
+    world.until(lambda w: w.record.phase is Phase.BAKING)
+    assert world.record.message == "switched at once, its pods are ready"
+
+
 def test_blue_green_takes_a_bad_version_back_before_any_client_sees_it() -> None:
     world = tried(rollout={"strategy": "BlueGreen"})
     world.until(lambda w: w.record.phase is Phase.MIRRORING)
