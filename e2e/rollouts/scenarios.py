@@ -40,7 +40,7 @@ class Scenario:
         rate_hz: requests a second, half over HTTP, half over gRPC; 0: none.
         limit_s: until it must have come to what is expected.
         slo: ``spec.slo``.
-        steps: weights.
+        steps: weights; empty: the strategy has none.
         rollout: merged over ``spec.rollout``.
         runtime: merged over the ``spec.runtime`` of the canary *and* stable.
         canary_runtime: merged over the canary's alone.
@@ -48,6 +48,9 @@ class Scenario:
         golden: whether there are golden requests.
         disturbance: what else happens.
         undo: the canary is the former revision, asked for by the verb ``undo``.
+        gap: by design clients are without a version for a while; they must be served again at the
+            end, and the pods are watched, too.
+        held_s: what is to be held must stay so for so long.
         timeout_s: of the client's requests.
         slow: not part of ``make test``.
         note: for the table.
@@ -70,6 +73,8 @@ class Scenario:
     golden: bool = False
     disturbance: Disturbance | None = None
     undo: bool = False
+    gap: bool = False
+    held_s: float = 5.0
     timeout_s: float = 5.0
     slow: bool = False
     note: str = ""
@@ -88,6 +93,8 @@ def _latency(quantile: str, target_ms: int) -> dict[str, Any]:
 
 
 MIRROR: Final = {"mirror": {"mode": "Required", "percent": "100%", "minRequests": 200}}
+BLUE_GREEN: Final = {"strategy": "BlueGreen"}
+RECREATE: Final = {"strategy": "Recreate"}
 TO_STABLE: Final = {"againstStable": {"errors": "RollBack", "latency": "RollBack"}}
 _BACK: Final = Outcome.ROLLED_BACK
 _GOOD: Final = Outcome.PROMOTED
@@ -261,6 +268,75 @@ SCENARIOS: Final = (
         limit_s=60,
         note="unknown is neither success nor failure",
     ),
+    # All at once, with the old pods beside them.
+    Scenario("blue-green", "same", _GOOD, rollout=BLUE_GREEN, steps=(), most_failed=0),
+    Scenario(
+        "blue-green-fails-all",
+        "fails-all",
+        _BACK,
+        # The old pods are the way back for so long, and the new ones are judged meanwhile.
+        rollout={**BLUE_GREEN, "bake": "30s"},
+        steps=(),
+        note="nothing looks at its answers before the switch",
+    ),
+    Scenario(
+        "blue-green-fails-20",
+        "fails-20",
+        _BACK,
+        rollout={**BLUE_GREEN, "bake": "30s"},
+        steps=(),
+        slow=True,
+    ),
+    Scenario(
+        "blue-green-wrong",
+        "wrong",
+        _BACK,
+        rollout=BLUE_GREEN,
+        steps=(),
+        golden=True,
+        most_failed=0,
+        slow=True,
+        note="golden requests before the switch",
+    ),
+    Scenario(
+        "blue-green-fails-20-mirrored",
+        "fails-20",
+        _BACK,
+        rollout={**BLUE_GREEN, **MIRROR},
+        steps=(),
+        most_failed=0,
+        slow=True,
+    ),
+    # Stable is sick itself: 5 % of its requests fail, where 1 % may.
+    Scenario(
+        "stable-failing",
+        "fails-5-too",
+        Outcome.HELD,
+        stable="fails-5",
+        words=("StableFailing",),
+        held_s=60.0,
+        limit_s=300,
+        slow=True,
+        note="5 % errors in both",
+    ),
+    Scenario(
+        "stable-failing-better",
+        "same",
+        _GOOD,
+        stable="fails-5",
+        limit_s=300,
+        slow=True,
+        note="5 % errors in stable, none in the canary",
+    ),
+    Scenario(
+        "stable-failing-worse",
+        "fails-20",
+        _BACK,
+        stable="fails-5",
+        limit_s=300,
+        slow=True,
+        note="5 % errors in stable, 20 % in the canary",
+    ),
     # Something happens meanwhile.
     Scenario(
         "superseded",
@@ -339,6 +415,43 @@ SCENARIOS: Final = (
         words=("WaitingForGPU",),
         most_failed=0,
         limit_s=120,
+        slow=True,
+        note="3 GPUs a pod on a node of 4",
+    ),
+    # The old pods make room first, so clients are without a version for a while.
+    Scenario(
+        "recreate",
+        "same",
+        _GOOD,
+        runtime={"gpu": {"count": 3}},
+        rollout=RECREATE,
+        steps=(),
+        gap=True,
+        limit_s=300,
+        slow=True,
+        note="3 GPUs a pod on a node of 4",
+    ),
+    Scenario(
+        "recreate-crashes",
+        "crashes",
+        _BACK,
+        runtime={"gpu": {"count": 3}},
+        rollout=RECREATE,
+        steps=(),
+        gap=True,
+        limit_s=300,
+        slow=True,
+        note="3 GPUs a pod on a node of 4",
+    ),
+    Scenario(
+        "recreate-fails-20",
+        "fails-20",
+        _BACK,
+        runtime={"gpu": {"count": 3}},
+        rollout={**RECREATE, "bake": "30s"},
+        steps=(),
+        gap=True,
+        limit_s=300,
         slow=True,
         note="3 GPUs a pod on a node of 4",
     ),

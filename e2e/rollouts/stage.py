@@ -4,7 +4,8 @@ import itertools
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,8 +46,6 @@ BEFORE: Final = 25
 """Requests of each client before the change: there is something to compare with."""
 AFTER_S: Final = 2.0
 """The load goes on for so long after the outcome: were the last failures really the last?"""
-HELD_S: Final = 5.0
-"""What stays where it is for so long is held."""
 SAME_AS: Final = {"same": "plain", "background-too": "background", "nearly-slow-too": "nearly-slow"}
 """Versions that behave as a stable one: once promoted they may stay."""
 PHASES: Final = ("Preparing", "Verifying", "Mirroring", "Canary", "Baking")
@@ -125,12 +124,11 @@ class Stage:
         )
         if canary:
             runtime = merged(runtime, scenario.canary_runtime)
-        rollout = {
-            "steps": [{"weight": weight, "hold": "1s"} for weight in scenario.steps],
-            "mirror": {"mode": "Off"},
-            "bake": "3s",
-            "surgeWait": "5s",
-        }
+        rollout: dict[str, Any] = {"mirror": {"mode": "Off"}, "bake": "3s"}
+        if scenario.steps:
+            rollout["steps"] = [{"weight": weight, "hold": "1s"} for weight in scenario.steps]
+        if not scenario.gap:
+            rollout["surgeWait"] = "5s"
         return {
             "model": {"name": magika.MODEL, "source": source},
             "runtime": runtime,
@@ -303,6 +301,10 @@ class Run:
         return time.time() - self._began
 
     @property
+    def _held_for_s(self) -> float:
+        return self.now_s - self._held_since if self._held_since is not None else 0.0
+
+    @property
     def began(self) -> float:
         """When the spec was changed, seconds since the epoch."""
         return self._began
@@ -341,7 +343,7 @@ class Run:
             self._held_since = None
         elif self._held_since is None:
             self._held_since = self.now_s
-        elif self.scenario.expected is Outcome.HELD and self.now_s - self._held_since >= HELD_S:
+        elif self.scenario.expected is Outcome.HELD and self._held_for_s >= self.scenario.held_s:
             return Outcome.HELD
         return Outcome.UNDECIDED
 
@@ -364,10 +366,29 @@ class Run:
             **{k: rollout.get(k) for k in ("phase", "weight", "mirror", "hold", "message")},
             "verdict": evidence.get("verdict"),
             "ready": f"{ready.get('status')} {ready.get('reason')}",
+            "pods": self._pods() if self.scenario.gap else None,
         }
         if is_current(found) and said != self._last:
             self._last = said
             self.seen.append(Seen(round(self.now_s, 3), {k: v for k, v in said.items() if v}))
+
+    def _pods(self) -> str:
+        """How many of each revision there are, those that are Ready or on their way out apart."""
+        space, name = self.stage.space, self.stage.name
+        counts = {"stable": Counter[str](), "canary": Counter[str]()}
+        for pod in space.kube.list("v1", "Pod", space.name, f"tidegate.dev/deployment={name}"):
+            mark = pod["metadata"]["labels"]["tidegate.dev/revision"]
+            state = "there"
+            if "deletionTimestamp" in pod["metadata"]:
+                state = "leaving"
+            elif condition(pod, "Ready").get("status") == "True":
+                state = "ready"
+            counts["stable" if mark == self.stage.stable_hash else "canary"][state] += 1
+        said = {
+            role: ", ".join(f"{number} {state}" for state, number in found.items()) or "none"
+            for role, found in counts.items()
+        }
+        return "; ".join(f"{role}: {text}" for role, text in said.items())
 
     def explanation(self) -> str:
         """What status says of the outcome, for people."""
@@ -422,6 +443,7 @@ class Result:
         errors: the first words of failures, with their counts.
         seen: the course of status.
         told: what else there is to say if it is not `good`.
+        unanswered_s: the longest time without a good answer.
     """
 
     scenario: str
@@ -440,6 +462,7 @@ class Result:
     errors: Mapping[str, int]
     seen: tuple[Seen, ...]
     told: str = ""
+    unanswered_s: float | None = None
 
     @property
     def window_s(self) -> float | None:
@@ -493,6 +516,11 @@ def play(stage: Stage, scenario: Scenario, seed: int) -> Result:
             decided_s = run.now_s
             if load is not None:
                 time.sleep(AFTER_S)
+            while scenario.gap and load is not None and not _served(load):
+                if run.now_s > decided_s + scenario.limit_s:
+                    break
+                time.sleep(POLL_S)
+                run.look()
         finally:
             if scenario.disturbance is not None:
                 scenario.disturbance.mend(run)
@@ -501,6 +529,15 @@ def play(stage: Stage, scenario: Scenario, seed: int) -> Result:
         shift = load.began - run.began
         requests = [_shifted(r, shift) for r in load.requests]
     return _result(run, outcome, decided_s, requests)
+
+
+def _served(load: Load) -> bool:
+    """Whether every client was answered lately, and nothing failed."""
+    since_s = time.time() - load.began - AFTER_S
+    lately = [r for r in list(load.requests) if r.end_s >= since_s]
+    return {r.client for r in lately} == set(load.orders.clients()) and not any(
+        r.error for r in lately
+    )
 
 
 def _shifted(request: Request, shift_s: float) -> Request:
@@ -525,6 +562,8 @@ def _result(run: Run, outcome: Outcome, decided_s: float, requests: list[Request
         problem = f"the explanation has none of {', '.join(scenario.words)}"
     elif scenario.most_failed is not None and len(failed) > scenario.most_failed:
         problem = f"{len(failed)} client responses failed, at most {scenario.most_failed} may"
+    elif scenario.gap and not _served_at_the_end(during):
+        problem = "clients are not served again"
     elif scenario.disturbance is not None and run.disturbed_s is None:
         problem = f"never in phase {scenario.disturbance.phase}"
     return Result(
@@ -544,4 +583,17 @@ def _result(run: Run, outcome: Outcome, decided_s: float, requests: list[Request
         errors=dict(sorted(errors.items(), key=lambda item: -item[1])[:8]),
         seen=tuple(run.seen),
         told=run.stage.space.told(run.stage.name) if problem else "",
+        unanswered_s=_longest_pause_s([r.end_s for r in during if not r.error]),
     )
+
+
+def _served_at_the_end(requests: Sequence[Request]) -> bool:
+    """Whether nothing failed in the last second or so."""
+    over_s = max((r.end_s for r in requests), default=0.0) - AFTER_S / 2
+    lately = [r for r in requests if r.end_s > over_s]
+    return bool(lately) and not any(r.error for r in lately)
+
+
+def _longest_pause_s(times_s: Sequence[float]) -> float | None:
+    """The longest time between two of them; None: there are not two."""
+    return max((b - a for a, b in itertools.pairwise(sorted(times_s))), default=None)

@@ -60,10 +60,19 @@ def _row(scenario: Scenario, results: Sequence[Result]) -> tuple[str, ...]:
         title,
         outcome,
         _spread([float(r.failed) for r in results]),
-        _spread([r.window_s for r in results if r.window_s is not None]),
+        _window(scenario, results),
         _spread([r.decided_s for r in results]),
         _cell(results[-1].explanation),
     )
+
+
+def _window(scenario: Scenario, results: Sequence[Result]) -> str:
+    """First to last failing; where clients are without a version, how long nobody answered, too."""
+    window = _spread([r.window_s for r in results if r.window_s is not None])
+    pauses = [r.unanswered_s for r in results if r.unanswered_s is not None]
+    if scenario.gap and pauses:
+        window += f"; no answer for {_spread(pauses)}"
+    return window
 
 
 def _spread(values: Sequence[float]) -> str:

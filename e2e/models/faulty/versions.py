@@ -31,6 +31,7 @@ _FAULTS: Final = {
     "fails-all": Fault(fail_share=1.0),
     "fails-20": Fault(fail_share=0.2),
     "fails-5": Fault(fail_share=0.05),
+    "fails-5-too": Fault(fail_share=0.05),
     "fails-2": Fault(fail_share=0.02),
     "error-responses": Fault(fail_share=1.0, fail_by=RESPOND),
     "refuses-all": Fault(other_input=True),

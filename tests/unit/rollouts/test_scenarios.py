@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from e2e.load import Request
 from e2e.models.faulty.versions import NAMES
 from e2e.rollouts.__main__ import read
 from e2e.rollouts.scenarios import BY_NAME, SCENARIOS, Outcome, Scenario
-from e2e.rollouts.stage import Result, Run, Seen, Stage
+from e2e.rollouts.stage import Result, Run, Seen, Stage, _result
 from e2e.rollouts.table import page, table
 from e2e.tests.space import Space
 from tidegate.api.spec import parse
@@ -27,7 +28,8 @@ def stage_of(scenario: Scenario) -> Stage:
 @pytest.mark.parametrize("canary", [False, True])
 def test_each_asks_for_a_valid_spec_and_known_versions(scenario: Scenario, canary: bool) -> None:
     spec = parse(stage_of(scenario).spec("s3://e2e/rollouts/x-1", canary))
-    assert [step.weight for step in spec.rollout.steps] == list(scenario.steps)
+    if scenario.steps:
+        assert [step.weight for step in spec.rollout.steps] == list(scenario.steps)
     assert {scenario.canary, scenario.stable} <= set(NAMES)
 
 
@@ -117,6 +119,26 @@ def test_the_table_has_one_row_a_scenario_with_medians() -> None:
         "ErrorRate: 2 of 2 failed / limit 1%",
     ]
     assert rows[3].startswith("| same (mirrored) | Promoted | 0 |  | 9 |")
+
+
+def test_a_gap_is_told_beside_what_failed() -> None:
+    gap = result(scenario="recreate", last_failed_s=40.0, unanswered_s=9.5)
+    assert "| 32; no answer for 9.5 |" in table([gap])
+
+
+@pytest.mark.parametrize(
+    ("ends", "problem"), [((1.0, 9.0), ""), ((1.0,), "clients are not served again")]
+)
+def test_after_a_gap_clients_must_be_served_again(
+    monkeypatch: pytest.MonkeyPatch, ends: tuple[float, ...], problem: str
+) -> None:
+    monkeypatch.setattr(Run, "explanation", lambda _: "promoted")
+    monkeypatch.setattr(Space, "told", lambda *_: "")
+    answered = [Request(at, 0.0, 0.0) for at in ends]
+    requests = [*answered, *(Request(2.0 + 0.1 * n, 0.0, 0.0, "503") for n in range(40))]
+    found = _result(run_of("recreate"), Outcome.PROMOTED, 9.0, requests)
+    assert (found.problem, found.failed) == (problem, 40)
+    assert found.unanswered_s == (8.0 if problem == "" else None)
 
 
 def test_results_of_earlier_runs_are_read_as_they_were(tmp_path: Path) -> None:
