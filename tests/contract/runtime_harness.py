@@ -132,14 +132,17 @@ async def until(
 
 
 def settings(namespace: str, **changes: Any) -> Settings:
-    """Settings of an operator that serves one namespace."""
+    """Settings of an operator that serves one namespace.
+
+    On a busy machine a renewal may take seconds: only who tests the Lease itself lets it run out.
+    """
     return replace(
         Settings(
             namespaces=(namespace,),
             lease_namespace=namespace,
             http_port=0,
-            lease_duration_s=4.0,
-            renew_deadline_s=3.0,
+            lease_duration_s=300.0,
+            renew_deadline_s=240.0,
             retry_period_s=0.5,
             sweep_period_s=1.0,
             discovery_period_s=2.0,

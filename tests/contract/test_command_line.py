@@ -143,7 +143,7 @@ def tidegate(
         },
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert done.returncode == code, done.stdout + done.stderr
@@ -446,18 +446,18 @@ class TestWait:
         tidegate(configs["vera"], *arguments, code=code)
 
     def test_no_such_deployment(self, configs: dict[str, Path]) -> None:
-        tidegate(configs["vera"], "wait", "nothing", "--timeout", "9s", *N, code=5)
+        tidegate(configs["vera"], "wait", "nothing", "--timeout", "60s", *N, code=5)
 
     def test_until_it_is_rolled_back(self, kube: KubeClient, configs: dict[str, Path]) -> None:
         create(kube, "magika", d.STEP)
         found = kube.request("GET", f"{COLLECTION}/magika")
-        process = started(configs["vera"], "wait", "magika", "--timeout", "30s", *N)
+        process = started(configs["vera"], "wait", "magika", "--timeout", "300s", *N)
         assert process.stderr is not None
         try:
             told = process.stderr.readline().rstrip()
             write(kube, found, d.ROLLED_BACK["status"] | {"observedGeneration": 1})
             last = process.stderr.read().rstrip()
-            assert process.wait(30) == 3
+            assert process.wait(120) == 3
         finally:
             process.kill()
             process.communicate()
@@ -491,12 +491,12 @@ class TestWatching:
         with out.open("w") as sink:
             process = started(configs["vera"], "get", "magika", "-w", *N, both_to=sink)
         try:
-            wait_for(lambda: "step 2 of 4" in out.read_text(), "the tree", timeout_seconds=30)
+            wait_for(lambda: "step 2 of 4" in out.read_text(), "the tree", timeout_seconds=120)
             found = kube.request("GET", f"{COLLECTION}/magika")
             write(kube, found, d.ROLLED_BACK["status"] | {"observedGeneration": 1})
-            wait_for(lambda: "RolledBack" in out.read_text(), "the change", timeout_seconds=30)
+            wait_for(lambda: "RolledBack" in out.read_text(), "the change", timeout_seconds=120)
             process.send_signal(2)
-            assert process.wait(30) == 130
+            assert process.wait(120) == 130
         finally:
             process.kill()
             process.wait()

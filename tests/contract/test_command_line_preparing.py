@@ -77,7 +77,7 @@ def ivo(kube: KubeClient, control_plane: ControlPlane, configs: dict[str, Path])
                 return False
         return True
 
-    wait_for(may, "ivo's rights", timeout_seconds=30)
+    wait_for(may, "ivo's rights", timeout_seconds=120)
     return config
 
 

@@ -30,7 +30,7 @@ ROOT: Final = Path(__file__).resolve().parents[3]
 LINKED: Final = ("crds", "docs", "helm", "install.yaml")
 """What of the repository commands name."""
 INTERRUPTED: Final = (0, 1, 130, -signal.SIGINT)
-LONGEST_S: Final = 60.0
+LONGEST_S: Final = 180.0
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _COMMAND: Final = f"#!{sys.executable}\nfrom tidegate.cli.main import main\nmain()\n"
 

@@ -332,9 +332,9 @@ async def test_a_foreign_object_is_not_touched_and_status_says_so(
         assert await kube.get(SERVICE, namespace, "m") == made
         # Its owner takes it away: ours is made.
         await kube.delete(SERVICE, namespace, "m", uid=made["metadata"]["uid"])
-        operator._look_at_all()
 
         async def ours() -> bool:
+            operator._look_at_all()  # it looks by itself only every half minute
             live = await kube.find(SERVICE, namespace, "m")
             return bool(live and live["metadata"].get("ownerReferences"))
 
@@ -498,9 +498,14 @@ async def test_deletion_leaves_nothing_behind(
             return not await left()
 
         await h.until(nothing_left, "the garbage collector's work")
+
+        def forgotten() -> bool:
+            return all(n == 0 for n in operator.cache.sizes().values())
+
+        await h.until(forgotten, "the last deletion seen")
         await h.quiet(operator)
         assert await left() == []
-        assert all(n == 0 for n in operator.cache.sizes().values())
+        assert forgotten()
 
 
 async def test_delete_spares_a_successor_of_the_same_name(

@@ -1,6 +1,7 @@
 """The operator while the way to the API server misbehaves, and when rights are missing."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -51,16 +52,22 @@ async def test_watch_errors_are_survived(
     kube: Kube, namespace: str, proxy: FaultProxy, code: int, reason: str
 ) -> None:
     await h.create_model(kube, namespace, image="triton:1")
+    needed = {kind.plural for kind in WATCHED if not kind.optional}
+
+    def all_watched() -> bool:
+        return needed <= {watch.plural for watch in proxy.watches}
+
     # Sweeps are off: the watch itself must come back.
     async with h.running(
         proxy.connection, namespace, h.tiny_plan, sweep_period_s=3600.0
     ) as operator:
         await served(kube, namespace)
         for generation in (2, 3):
-            assert await proxy.say(code, reason) >= len([k for k in WATCHED if not k.optional])
+            await h.until(all_watched, "a watch of each kind")
+            await proxy.say(code, reason)
             await new_generation(kube, namespace, f"triton:{generation}")
             await served(kube, namespace, generation)
-        assert operator.probes._alive() == ""
+        await h.until(lambda: operator.probes._alive() == "", "health")
 
 
 async def test_deletions_in_a_gap_of_the_watch_are_noticed(
@@ -105,8 +112,8 @@ async def test_a_watch_that_is_silently_dead_is_found_and_renewed(
         proxy.keep = lambda plural, event: plural != "modeldeployments"
         await new_generation(kube, namespace, "triton:2")
         # The sweep reads what the watch does not bring,
+        await h.until(lambda: MODEL_DEPLOYMENT in operator.health.behind_since, "a sweep")
         await served(kube, namespace, 2)
-        assert MODEL_DEPLOYMENT in operator.health.behind_since
         assert all(watch in proxy.watches for watch in dead)
         monkeypatch.undo()
         await new_generation(kube, namespace, "triton:3")
@@ -130,7 +137,8 @@ async def test_a_watch_that_stays_behind_makes_the_process_unhealthy(
         proxy.connection, namespace, h.tiny_plan, stale_watch_limit_s=0.001
     ) as operator:
         await served(kube, namespace)
-        assert operator.probes._alive() == ""
+        # The least delay counts here, so that it is healthy between two of them.
+        await h.until(lambda: operator.probes._alive() == "", "a healthy process")
         proxy.refuse_watches = True
         await proxy.say(500, "InternalError")
         proxy.keep = lambda plural, event: plural != "modeldeployments"
@@ -172,9 +180,7 @@ async def test_the_api_server_may_be_away_for_a_while(
     kube: Kube, namespace: str, proxy: FaultProxy
 ) -> None:
     await h.create_model(kube, namespace, image="triton:1")
-    async with h.running(
-        proxy.connection, namespace, h.tiny_plan, lease_duration_s=40.0, renew_deadline_s=30.0
-    ) as operator:
+    async with h.running(proxy.connection, namespace, h.tiny_plan) as operator:
         await served(kube, namespace)
         proxy.fault = lambda method, path: Fault.ANSWER_500
         proxy.refuse_watches = True
@@ -279,6 +285,8 @@ async def test_a_right_that_is_missing_is_told_and_tried_again_with_patience(
     await h.create_model(kube, namespace, replicas=1)
     log = AuditLog(plane.audit_log)
     where = h.connection(plane, user, groups=())
+    loop = asyncio.get_running_loop()
+    began = loop.time()
     async with h.running(where, namespace, h.tiny_plan) as operator:
 
         async def told() -> bool:
@@ -288,8 +296,9 @@ async def test_a_right_that_is_missing_is_told_and_tried_again_with_patience(
         await h.until(told, f"status says {failure}")
         await asyncio.sleep(5.0)
         refused = [w for w in log.writes(user=user) if w.code == 403]
-        # Half a second, doubled each time: at most five in five seconds, and no other write.
-        assert 1 <= len(refused) <= 6, refused
+        # At once, and then with pauses of half a second, doubled each time.
+        most = 3 + math.log2(1.0 + (loop.time() - began) / 0.5)
+        assert 1 <= len(refused) <= most, refused
         # What serving does not depend on holds nothing up.
         if lost == "patch networkpolicies":
             assert (await kube.get(DEPLOYMENT, namespace, "m-abc"))["spec"]["replicas"] == 1
@@ -355,4 +364,4 @@ async def test_a_defect_in_one_plan_stops_no_other(
         await h.create_model(kube, namespace, "m")
         await served(kube, namespace)
         bad = next(k for k in operator.cache.known() if k.name == "bad")
-        assert operator.queue.schedule.failures(bad) > 0
+        await h.until(lambda: operator.queue.schedule.failures(bad) > 0, "its failure")

@@ -19,6 +19,9 @@ from tidegate.runtime.operator import Operator
 
 pytestmark = pytest.mark.contract
 
+SOON = {"lease_duration_s": 4.0, "renew_deadline_s": 3.0}
+"""A Lease that runs out in a test's time."""
+
 
 @pytest.fixture(scope="module")
 def plane() -> Iterator[ControlPlane]:
@@ -40,7 +43,7 @@ async def test_only_the_holder_writes_and_a_standby_takes_over_at_once(
 ) -> None:
     log = AuditLog(plane.audit_log)
     async with h.running(
-        plane, namespace, h.tiny_plan, "second", lease_duration_s=3600, renew_deadline_s=3599
+        plane, namespace, h.tiny_plan, "second", lease_duration_s=3600.0, renew_deadline_s=3599.0
     ) as second:
         await h.leading(second)
         async with h.running(plane, namespace, h.tiny_plan, "standby") as standby:
@@ -75,7 +78,7 @@ async def test_a_standby_takes_over_from_a_holder_that_vanished(
     plane: ControlPlane, kube: Kube, namespace: str
 ) -> None:
     log = AuditLog(plane.audit_log)
-    settings = h.settings(namespace)
+    settings = h.settings(namespace, **SOON)
     first = Operator(settings, Platform(), h.tiny_plan, h.connection(plane, "first"))
     task = asyncio.create_task(first.run(signals=False))
     await h.leading(first)
@@ -105,7 +108,8 @@ async def test_a_standby_takes_over_from_a_holder_that_vanished(
 async def test_a_holder_that_cannot_renew_stops_writing_and_ends(
     plane: ControlPlane, kube: Kube, namespace: str
 ) -> None:
-    operator = Operator(h.settings(namespace), Platform(), h.tiny_plan, h.connection(plane, "cut"))
+    settings = h.settings(namespace, **SOON)
+    operator = Operator(settings, Platform(), h.tiny_plan, h.connection(plane, "cut"))
     task = asyncio.create_task(operator.run(signals=False))
     await h.leading(operator)
 
@@ -144,7 +148,7 @@ async def test_a_holder_whose_lease_was_taken_ends(
         lease = await kube.get(LEASE, namespace, "tidegate-operator")
         lease["spec"]["holderIdentity"] = "thief"
         try:
-            await kube.lease(LEASE, namespace, lease, timeout_s=5.0)
+            await kube.lease(LEASE, namespace, lease, timeout_s=60.0)
         except Exception:
             return False
         return True
