@@ -10,7 +10,7 @@ from typing import Final
 from tidegate.api import names
 from tidegate.cli import waiting
 from tidegate.cli.client import MERGE, ApiError, Client, deployment_path, events_path
-from tidegate.cli.trouble import Exit, Trouble
+from tidegate.cli.trouble import Exit, Misuse, Trouble
 from tidegate.verbs import Request, Verb, parse
 from tidegate.view import facts
 from tidegate.view.facts import Document
@@ -93,7 +93,7 @@ def _one(name: str, known: list[str], start: str, what: str) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        raise Trouble(f"{start} may be {' or '.join(found)}", "write more of it")
+        raise Misuse(f"{start} may be {' or '.join(found)}", "write more of it")
     raise Trouble(
         f"{name} has no {what} {start}",
         f"it knows {', '.join(known) or 'none'}; see tidegate history {name}",

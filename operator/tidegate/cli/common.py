@@ -3,6 +3,7 @@
 Only what every command needs is imported at the top, so that ``--help`` and completion are quick.
 """
 
+import math
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,11 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tidegate.cli.trouble import Trouble
+from tidegate.cli.trouble import Misuse
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -97,7 +99,10 @@ def stand_before(found: Where) -> None:
 
 def plain_name(name: str) -> str:
     """A name without the kind before it, as ``-o name`` prints it."""
-    return name.rpartition("/")[2]
+    found = name.rpartition("/")[2]
+    if not found:
+        raise Misuse(f"{name!r} names no ModelDeployment", "see tidegate list")
+    return found
 
 
 # Output.
@@ -196,6 +201,9 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+# Options.
+
+
 def seconds(text: str, option: str = "--timeout") -> float:
     """A length of time from an option."""
     from tidegate.cli import waiting
@@ -203,4 +211,28 @@ def seconds(text: str, option: str = "--timeout") -> float:
     try:
         return waiting.seconds(text)
     except ValueError:
-        raise Trouble(f"{option} {text} is no length of time", "write 90s, 30m, 1h30m") from None
+        mend = "write 90s, 30m, 1h30m"
+        raise Misuse(f"{option} {text!r} is no length of time", mend) from None
+
+
+def finite(value: float | None, option: str) -> None:
+    """Refuse what typer takes for a number in any range: ``nan``; and ``inf``."""
+    if value is not None and not math.isfinite(value):
+        raise Misuse(f"{option} {value:g} is no number", "write one, such as 3")
+
+
+def text_of(path: Path | str, option: str, mend: str = "name a file that can be read") -> str:
+    """A file that an option names, ``-`` for standard input.
+
+    Raises:
+        Misuse: it is not there, or cannot be read, or is no text.
+    """
+    try:
+        if str(path) == "-":
+            return sys.stdin.read()
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise Misuse(f"{option} {path}: is no text", mend) from None
+    except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+        why = getattr(error, "strerror", None) or error
+        raise Misuse(f"{option} {path}: {why}", mend) from None

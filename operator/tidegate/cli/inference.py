@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 
 from tidegate import golden
 from tidegate.cli.client import Client
-from tidegate.cli.trouble import Trouble
+from tidegate.cli.trouble import Misuse, Trouble
 from tidegate.golden import Answer, GoldenRequest
 from tidegate.resources.services import HTTP_PORT
 
@@ -39,7 +39,7 @@ class Address:
         self._connection: http.client.HTTPConnection | None = None
         parts = urlsplit(self.url if "://" in self.url else f"http://{self.url}")
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise Trouble(f"{self.url} is no http(s) address", "such as http://localhost:8000")
+            raise Misuse(f"{self.url!r} is no http(s) address", "such as http://localhost:8000")
         self._parts = parts
 
     def __call__(

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import yaml
 
-from tidegate.cli.trouble import Trouble
+from tidegate.cli.trouble import Misuse, Trouble
 
 Document = dict[str, Any]
 
@@ -144,7 +144,7 @@ def access(
     if kubeconfig:
         files = [Path(kubeconfig)]
         if not files[0].is_file():
-            raise Trouble(f"there is no kubeconfig {kubeconfig}", "correct --kubeconfig")
+            raise Misuse(f"there is no kubeconfig {kubeconfig}", "correct --kubeconfig")
     else:
         listed = [Path(p) for p in (environment.get("KUBECONFIG") or "").split(os.pathsep) if p]
         default = Path(environment.get("HOME") or Path.home()) / ".kube" / "config"
@@ -163,6 +163,9 @@ def access(
             "the kubeconfig has no current context",
             f"pass --context, one of {', '.join(sorted(config['contexts'])) or '(none)'}",
         )
+    if context and context not in config["contexts"]:
+        known = ", ".join(sorted(config["contexts"])) or "(none)"
+        raise Misuse(f"--context {context!r} is not in the kubeconfig", f"it has {known}")
     chosen = _entry(config, "contexts", name)
     cluster = _entry(config, "clusters", chosen.get("cluster") or "")
     user = _entry(config, "users", chosen["user"]) if chosen.get("user") else {}

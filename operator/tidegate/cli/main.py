@@ -36,7 +36,7 @@ from tidegate.cli.prepare import app as preparation
 from tidegate.cli.preparing import app as preparing
 from tidegate.cli.sending import app as sending
 from tidegate.cli.simulate import app as simulation
-from tidegate.cli.trouble import Exit, Trouble, misused
+from tidegate.cli.trouble import Misuse, Trouble, misused
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -110,11 +110,11 @@ def get(
     from tidegate import view
     from tidegate.cli import render
 
+    if watch and output is not None:
+        raise Misuse("-w and -o do not go together", "leave one out")
     with connected(namespace, context, kubeconfig) as (client, space):
         name = plain_name(name)
         if output is not None:
-            if watch:
-                raise Trouble("-w and -o do not go together", "leave one out", code=Exit.USAGE)
             document = client.get(space, name)
             if output is Whole.VIEW:
                 pods = _pods(client, space, name)
@@ -305,7 +305,9 @@ def logs(
         str, typer.Option(help="Hash, or how it begins; else the one that explain tells of.")
     ] = "",
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on, until Ctrl-C.")] = False,
-    tail: Annotated[int | None, typer.Option(help="Lines of each pod's past; else all.")] = None,
+    tail: Annotated[
+        int | None, typer.Option(help="Lines of each pod's past; else all.", min=0)
+    ] = None,
     namespace: Namespace = None,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
@@ -392,7 +394,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
     except Trouble as error:
         trouble = error
     except Exception as error:
-        found = misused(error)
+        found = misused(error, sys.argv[1:] if given is None else given)
         if found is None:
             raise
         trouble = found

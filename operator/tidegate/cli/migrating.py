@@ -5,10 +5,8 @@ new one has a name that none of theirs needs, so both can run side by side until
 """
 
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import yaml
@@ -19,9 +17,10 @@ from tidegate.api.patterns import MODEL_NAME_PATTERN
 from tidegate.api.spec import parse
 from tidegate.api.units import DURATION_PATTERN, duration_ms
 from tidegate.cli import from_argo, from_kserve, from_pods, from_triton
+from tidegate.cli.common import text_of
 from tidegate.cli.draft import ASK_SOURCE, NO_FIELD, Document, Draft, block, items
 from tidegate.cli.starting import deployment_name
-from tidegate.cli.trouble import Trouble
+from tidegate.cli.trouble import Misuse, Trouble
 from tidegate.resources.meta import labels
 
 WORKLOADS: Final = {
@@ -84,11 +83,9 @@ def read(file: str) -> list[Document]:
     Raises:
         Trouble: it cannot be read, or holds no objects.
     """
+    text = text_of(file, "FILE", "give manifests as YAML or JSON")
     try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
         documents = [d for d in yaml.safe_load_all(text) if d]
-    except (OSError, UnicodeDecodeError) as error:
-        raise Trouble(f"{file} cannot be read: {error}") from None
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" in line {where.line + 1}" if where else ""
@@ -130,8 +127,11 @@ def migrate(documents: Iterable[Document], options: Options | None = None) -> li
             "give the object that runs the pods",
         )
     if len(found) > 1 and (options.source or options.name or options.model or options.container):
-        raise Trouble(
-            f"{len(found)} objects, and an option that is about one", "give them one by one"
+        options_of_one = ("source", "name", "model", "container")
+        given = next(name for name in options_of_one if getattr(options, name))
+        raise Misuse(
+            f"--{given} {getattr(options, given)!r} is about one object, there are {len(found)}",
+            "give them one by one",
         )
     _check(options)
     made = []
@@ -161,17 +161,18 @@ def _check(options: Options) -> None:
         good = re.fullmatch(DURATION_PATTERN, options.latency)
         ms = duration_ms(options.latency) if good else 0
         if not 1 <= ms <= 3_600_000 or len(str(ms).rstrip("0")) > 2:
-            raise Trouble(
+            raise Misuse(
                 f"--latency {options.latency} cannot be an objective",
                 "two significant digits, such as 100ms, 250ms or 1500ms",
             )
     if options.model and not re.fullmatch(MODEL_NAME_PATTERN, options.model):
-        raise Trouble(
+        raise Misuse(
             f"--model {options.model} is no model's name", "letters, digits, '_', '-', '.'"
         )
     if options.name and deployment_name(options.name) != options.name:
-        raise Trouble(
-            f"{options.name} cannot be a ModelDeployment's name", "small letters, digits, dashes"
+        raise Misuse(
+            f"--name {options.name!r} cannot be a ModelDeployment's",
+            "small letters, digits, dashes",
         )
 
 

@@ -5,7 +5,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tidegate.cli.trouble import Trouble
+from tidegate.cli.trouble import Misuse, Trouble
+
+
+def check(path: Path | None) -> None:
+    """Whether it may be drawn into, before the minutes that its curves take.
+
+    Raises:
+        Misuse: it is no PNG, or its folder is not there.
+    """
+    if path is None:
+        return
+    if path.suffix.lower() != ".png":
+        raise Misuse(f"--picture {path} is no PNG", "give a path that ends in .png")
+    if not path.parent.is_dir() or path.is_dir():
+        raise Misuse(f"--picture {path} cannot be written", "name a file in a folder that is there")
 
 
 @contextmanager
@@ -38,8 +52,8 @@ def three_axes(path: Path, height_in: float) -> Iterator[tuple[Any, Any, Any]]:
         try:
             figure.savefig(path, dpi=90)
         except (OSError, ValueError) as error:
-            raise Trouble(
-                f"{path} cannot be written: {error}", "give a path that ends in .png"
+            raise Misuse(
+                f"--picture {path} cannot be written: {error}", "give a path that ends in .png"
             ) from None
     finally:
         pyplot.close(figure)

@@ -5,11 +5,9 @@ server-side dry run, so admission has its say) and with the children as they are
 written. What the reader may not see is said, and left out.
 """
 
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 import yaml
@@ -27,7 +25,7 @@ from tidegate.cli.client import (
     events_path,
     pods_path,
 )
-from tidegate.cli.common import yaml_text
+from tidegate.cli.common import text_of, yaml_text
 from tidegate.cli.differing import Change, changes
 from tidegate.cli.trouble import Trouble
 from tidegate.observed import Observed, Ref
@@ -72,11 +70,9 @@ def manifests(file: str) -> list[Document]:
     Raises:
         Trouble: there are none, or it cannot be read.
     """
+    text = text_of(file, "-f", "name a manifest, or - for stdin")
     try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
         documents = [d for d in yaml.safe_load_all(text) if d]
-    except (OSError, UnicodeDecodeError) as error:
-        raise Trouble(f"{file} cannot be read: {error}") from None
     except yaml.YAMLError as error:
         raise Trouble(f"{file} is no YAML: {error}", "correct it") from None
     listed = [d for one in documents if isinstance(one, dict) for d in (one.get("items") or [one])]

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from tidegate.cli.trouble import Trouble
+from tidegate.cli.trouble import Misuse, Trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from tidegate.preparation.order import Order
+    from tidegate.preparation.tuning.search import Objective
 
 app = typer.Typer()
 
@@ -22,6 +23,7 @@ BIG: Final = {"torch", "tensorflow", "tf2onnx", "onnxscript", "openvino"}
 
 @app.command(rich_help_panel="Prepare")
 def prepare(
+    ctx: typer.Context,
     model: Annotated[
         Path | None, typer.Option(help="The trained model, as its framework saved it.")
     ] = None,
@@ -99,24 +101,39 @@ def prepare(
 
     What was done is kept: the same command goes on where it was cut off.
     """
-    if apply and out is not None and model is None and from_report is None:
+    given = _given(ctx)
+    if apply and out is not None and given <= {"apply", "out"}:
         _apply(out)
         return
+    if from_report is not None and (others := sorted(given - {"from_report", "out", "apply"})):
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in others)
+        raise Misuse(f"--from-report {from_report} says all, {names} too", "leave that out")
     with _told():
-        from tidegate.preparation import metrics
         from tidegate.preparation import order as orders
 
         if from_report is not None:
+            _there({"--from-report": from_report})
             order = _again(from_report, out)
         else:
             if model is None or data is None or not slo or out is None:
-                raise Trouble("--model, --data, --slo and --out are needed", "or --from-report")
-            metrics.direction(metric, better)  # before what takes seconds to import
+                raise Misuse("--model, --data, --slo and --out are needed", "or --from-report")
+            if publish and source:
+                raise Misuse(f"--source {source} and --publish {publish}", "leave one out")
+            optimisations = tuple(x.strip() for x in optimise.split(",") if x.strip())
+            objective, drop = _checked(
+                slo, max_drop, metric, better, framework, optimisations, publish, triton
+            )
+
+            files = {"--model": model, "--data": data, "--calibration": calibration}
+            _there({**files, "--sign": sign, "--code": code})
+            if apply and not publish:
+                mend = "or put the files to --source, then --apply --out"
+                raise Misuse("--apply needs --publish", mend)
             order = orders.Order(
                 name=_name(name, model),
                 model=model,
                 data=data,
-                objective=orders.objective(slo),
+                objective=objective,
                 place=orders.Place(
                     out, publish, source, endpoint, secret, str(sign) if sign else ""
                 ),
@@ -124,9 +141,9 @@ def prepare(
                 framework=framework,
                 metric=metric,
                 better=better,
-                max_drop=orders.drop(max_drop),
+                max_drop=drop,
                 confidence=confidence,
-                optimisations=tuple(x.strip() for x in optimise.split(",") if x.strip()),
+                optimisations=optimisations,
                 calibration=calibration,
                 triton=triton,
                 quick=quick,
@@ -134,6 +151,72 @@ def prepare(
                 source=code,
             )
         _run(order, apply=apply)
+
+
+def _given(ctx: typer.Context) -> set[str]:
+    """The options that were typed."""
+    return {
+        name
+        for name in ctx.params
+        if (found := ctx.get_parameter_source(name)) and found.name != "DEFAULT"
+    }
+
+
+def _there(files: "Mapping[str, Path | None]") -> None:
+    """Refuse the first that is named and not there."""
+    for option, path in files.items():
+        if path is not None and not path.exists():
+            raise Misuse(f"{option} {path} does not exist", "name a file that is there")
+
+
+def _checked(
+    slo: str,
+    max_drop: str,
+    metric: str,
+    better: str,
+    framework: str,
+    optimisations: "Sequence[str]",
+    publish: str,
+    triton: str,
+) -> "tuple[Objective, float]":
+    """What the options alone say, before anything that takes seconds to import."""
+    import shutil
+
+    from tidegate.preparation import metrics
+    from tidegate.preparation import order as orders
+    from tidegate.preparation.publish import target
+
+    with _option("--slo"):
+        objective = orders.objective(slo)
+    with _option("--max-drop"):
+        drop = orders.drop(max_drop)
+    with _option("--metric"):
+        if metric not in metrics.USUAL:
+            metrics.place(metric)
+    with _option("--better" if better else "--metric"):
+        metrics.direction(metric, better)
+    if publish:
+        with _option("--publish"):
+            target.parsed(publish)
+    for option, named, known in (
+        ("--framework", (framework,) if framework else (), orders.FRAMEWORKS),
+        ("--optimise", optimisations, orders.OPTIMISATIONS),
+    ):
+        if unknown := [name for name in named if name not in known]:
+            raise Misuse(f"{option}: there is no {unknown[0]}", f"there are {', '.join(known)}")
+    if triton and shutil.which(triton) is None:
+        raise Misuse(f"--triton {triton} is no program here", "name one, or leave it out")
+    return objective, drop
+
+
+@contextmanager
+def _option(name: str) -> "Iterator[None]":
+    from tidegate.preparation.errors import PreparationError
+
+    try:
+        yield
+    except PreparationError as error:
+        raise Misuse(f"{name}: {error}") from None
 
 
 def _apply(folder: Path) -> None:
@@ -146,8 +229,8 @@ def _apply(folder: Path) -> None:
 
 
 def _run(order: "Order", *, apply: bool) -> None:
-    if apply and not order.place.store:
-        raise Trouble("--apply needs --publish", "or put the files to --source, then --apply --out")
+    if apply and not order.place.store:  # as a report may say
+        raise Misuse("--apply needs --publish", "or put the files to --source, then --apply --out")
     from tidegate.preparation import pipeline
 
     with _progress(len(pipeline.STAGES)) as teller:
@@ -174,7 +257,9 @@ def _name(name: str, model: Path) -> str:
 
     found = deployment_name(name or model.stem)
     if name and found != name:
-        raise Trouble(f"{name} cannot be a ModelDeployment's name", "small letters, digits, dashes")
+        raise Misuse(
+            f"--name {name!r} cannot be a ModelDeployment's", "small letters, digits, dashes"
+        )
     return found
 
 

@@ -18,12 +18,14 @@ from tidegate.cli.common import (
     Revision,
     connected,
     dump,
+    finite,
     plain_name,
     show,
     show_text,
+    text_of,
     utc_now,
 )
-from tidegate.cli.trouble import Exit, Trouble
+from tidegate.cli.trouble import Exit, Misuse, Trouble
 
 PREPARE: Final = "Prepare"
 
@@ -47,10 +49,13 @@ def init(
     """Look at a model's files, and write its first manifest."""
     from tidegate.cli import starting
 
+    _one_form(filename, output)
     found = starting.look(path, model, backend)
     called = name or starting.deployment_name(found.model)
     if name and starting.deployment_name(name) != name:
-        raise Trouble(f"{name} cannot be a ModelDeployment's name", "small letters, digits, dashes")
+        raise Misuse(
+            f"--name {name!r} cannot be a ModelDeployment's", "small letters, digits, dashes"
+        )
     text = starting.manifest(found, name=called, uri=source, gpu=False if cpu else None, pin=pin)
     if output is Output.NAME:
         typer.echo(called)
@@ -63,6 +68,11 @@ def init(
         typer.echo(f"{filename}: {called}, backend {found.backend}")
 
 
+def _one_form(filename: str, output: Output | None) -> None:
+    if filename and output is not None:
+        raise Misuse("-f and -o do not go together", "leave one out; -f writes YAML")
+
+
 def _write(path: Path, text: str) -> None:
     try:
         with path.open("x", encoding="utf-8") as file:
@@ -70,7 +80,8 @@ def _write(path: Path, text: str) -> None:
     except FileExistsError:
         raise Trouble(f"{path} exists", "name another, or remove it") from None
     except OSError as error:
-        raise Trouble(f"{path} cannot be written: {error}") from None
+        mend = "name a file in a folder that is there"
+        raise Misuse(f"-f {path} cannot be written: {error.strerror or error}", mend) from None
 
 
 @app.command(rich_help_panel=PREPARE)
@@ -98,6 +109,7 @@ def migrate(
     from tidegate.cli import migrating
     from tidegate.cli.common import yaml_text
 
+    _one_form(filename, output)
     options = migrating.Options(source, name, model, container, latency)
     found = migrating.migrate(migrating.read(file), options)
     made = [one.manifest for one in found]
@@ -120,7 +132,8 @@ def plan(
         str, typer.Option("-f", "--filename", help="Manifest; - is stdin.", show_default=False)
     ],
     rate: Annotated[
-        float | None, typer.Option(help="Requests a second, for the time; else as measured.")
+        float | None,
+        typer.Option(help="Requests a second, for the time; else as measured.", min=0.001),
     ] = None,
     platform: Annotated[
         Path | None, typer.Option(help="The operator's settings; else its ConfigMap's.")
@@ -140,13 +153,13 @@ def plan(
     """
     from tidegate.cli import planning
 
+    if objects and output is not None:
+        raise Misuse("--objects and -o do not go together", "leave one out; --objects is YAML")
+    finite(rate, "--rate")
     manifests = planning.manifests(filename)
     settings = None
     if platform is not None:
-        try:
-            settings = planning.platform_of(platform.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise Trouble(f"{platform} cannot be read: {error}") from None
+        settings = planning.platform_of(text_of(platform, "--platform"))
     with connected(namespace, context, kubeconfig) as (client, space):
         found = [
             planning.report(client, space, one, platform=settings, rate_per_s=rate)
@@ -237,11 +250,10 @@ def _known(name: str, hashes: list[str], start: str) -> str:
     found = facts.matching(hashes, start)
     if len(found) == 1:
         return found[0]
-    raise Trouble(
-        f"{start} may be {' or '.join(found)}" if found else f"{name} keeps no revision {start}",
-        "write more of it" if found else f"it keeps {', '.join(hashes) or 'none'}",
-        code=Exit.ERROR if found else Exit.NOT_FOUND,
-    )
+    if found:
+        raise Misuse(f"{start} may be {' or '.join(found)}", "write more of it")
+    mend = f"it keeps {', '.join(hashes) or 'none'}"
+    raise Trouble(f"{name} keeps no revision {start}", mend, code=Exit.NOT_FOUND)
 
 
 def _coloured(lines: list[str]) -> None:
@@ -266,6 +278,7 @@ def eject(
     """Print plain manifests of what serves now, to go on without Tidegate. Changes nothing."""
     from tidegate.cli import ejecting
 
+    _one_form(filename, output)
     with connected(namespace, context, kubeconfig) as (client, space):
         name = plain_name(name)
         document = client.get(space, name)

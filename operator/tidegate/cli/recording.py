@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Final
 
 from tidegate import golden
-from tidegate.cli.trouble import Trouble
+from tidegate.cli.trouble import Misuse, Trouble
 from tidegate.golden import Answer, GoldenError, GoldenRequest, Output, Tolerance
 
 MAX_KEPT: Final = 1024
@@ -54,7 +54,10 @@ class Redactor:
         try:
             self._compiled = {what: re.compile(text) for what, text in self.patterns.items()}
         except re.error as error:
-            raise Trouble(f"--redact {error.pattern!s} is no regular expression: {error}") from None
+            raise Misuse(
+                f"--redact {error.pattern!s} is no regular expression: {error}",
+                "a dot or a bracket that is meant as such is written \\. or \\(",
+            ) from None
 
     def text(self, text: str) -> str:
         """A text without what must not be kept."""
@@ -128,11 +131,11 @@ def tolerances(texts: Iterable[str]) -> dict[str, Tolerance]:
         parts = [_TOLERANCE.fullmatch(part.strip()) for part in value.split("+")]
         kinds = [m["percent"] for m in parts if m]
         if not name or len(kinds) < len(parts) or len(set(kinds)) < len(kinds):
-            raise Trouble(
+            raise Misuse(
                 f"--tolerance {text} cannot be read", "write score=0.01, score=1%, or score=0.01+1%"
             )
         if name in found:
-            raise Trouble(f"--tolerance names output {name} twice", "one is enough: score=0.01+1%")
+            raise Misuse(f"--tolerance names output {name} twice", "one is enough: score=0.01+1%")
         sizes = {m["percent"]: float(m["number"]) for m in parts if m}
         found[name] = Tolerance(sizes.get("", 0.0), float(f"{sizes.get('%', 0.0) / 100:.6g}"))
     return found

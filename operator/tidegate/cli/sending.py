@@ -19,15 +19,16 @@ from tidegate.cli.common import (
     Output,
     connected,
     dump,
+    finite,
     plain_name,
     seconds,
     show_text,
+    text_of,
 )
-from tidegate.cli.trouble import Trouble
+from tidegate.cli.trouble import Misuse, Trouble
 
 if TYPE_CHECKING:
     from tidegate.cli.client import Client
-    from tidegate.cli.inference import Send
 
 PREPARE: Final = "Prepare"
 CHECK: Final = "Check"
@@ -86,19 +87,30 @@ def golden_record(
     from tidegate.cli import inference, recording
 
     if inputs is None and not again:
-        raise Trouble("no inputs", "name a folder of requests, or --again")
+        raise Misuse("no INPUTS", "name a folder of requests, or --again")
+    if inputs is not None and again:
+        raise Misuse(f"--again and INPUTS {inputs} do not go together", "leave one out")
+    if host and not url:
+        raise Misuse(f"--host {host} is for a gateway", "give its --url, too")
     struck = {} if keep_all else dict(recording.PATTERNS)
     struck |= {f"--redact {text}": text for text in redact or ()}
     allowed = recording.tolerances(tolerance or ())
+    for option, listed in (("--drop", drop), ("--shape-only", shape_only)):
+        if both := sorted(set(listed or ()) & set(allowed)):
+            raise Misuse(f"{option} and --tolerance both name output {both[0]}", "choose one")
     redactor = recording.Redactor(struck, cards=not keep_all)
+    given = _inputs(inputs) if inputs is not None else {}
+    address = inference.Address(url, host) if url else None
     with connected(namespace, context, kubeconfig) as (client, space):
         name = plain_name(name)
         document = client.get(space, name)
         called = config_map or f"{name}-golden"
-        wanted = _kept_inputs(client, space, called) if again else _inputs(inputs or Path())
-        send = _send(client, space, name, url, host)
+        wanted = _kept_inputs(client, space, called) if again else given
+        send = address or inference.through_api_server(client, space, name)
         served = model or _served(document)
-        found, unknown = {}, set(allowed)
+        named = {n: "--tolerance" for n in allowed}
+        named |= {n: "--drop" for n in drop or ()} | {n: "--shape-only" for n in shape_only or ()}
+        found, unknown = {}, set(named)
         for key, one in sorted(wanted.items()):
             asked = str(one.get("model") or served)
             said = inference.metadata(send, asked)
@@ -116,7 +128,8 @@ def golden_record(
                 allowed=allowed,
             )
         if unknown:
-            raise Trouble(f"--tolerance: there is no output {min(unknown)}", "look at its name")
+            name_ = min(unknown)
+            raise Misuse(f"{named[name_]} {name_}: there is no such output", "look at its name")
         made = recording.config_map(called, space, found)
         for what, count in redactor.struck.items():
             typer.echo(f"struck out: {count} x {what}", err=True)
@@ -157,13 +170,13 @@ def _inputs(path: Path) -> dict[str, Document]:
 
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not files:
-        raise Trouble(f"{path} holds no .json files", "one request each; see golden-requests.md")
+        raise Misuse(f"{path} holds no .json files", "one request each; see golden-requests.md")
     found = {}
     for file in files:
         try:
-            one = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise Trouble(f"{file} cannot be read: {error}") from None
+            one = json.loads(text_of(file, "INPUTS", "one request each; see golden-requests.md"))
+        except ValueError as error:
+            raise Trouble(f"{file} is no JSON: {error}", "correct it") from None
         if not isinstance(one, dict) or not one.get("inputs"):
             raise Trouble(f"{file} is no request", "{inputs: [{name, datatype, shape, data}]}")
         found[file.name] = one
@@ -196,14 +209,6 @@ def _served(document: Document) -> str:
     return str(model.get("name") or document["metadata"]["name"])
 
 
-def _send(client: "Client", space: str, name: str, url: str, host: str) -> "Send":
-    from tidegate.cli import inference
-
-    if url:
-        return inference.Address(url, host)
-    return inference.through_api_server(client, space, name)
-
-
 @app.command(rich_help_panel=CHECK)
 def load(
     name: Name,
@@ -232,7 +237,11 @@ def load(
 
     length_s = seconds(duration, "--duration")
     if not 0 < length_s <= loading.MAX_SECONDS:
-        raise Trouble(f"--duration {duration}", "at most 10m: this is a short test")
+        raise Misuse(f"--duration {duration} is no short test", "write 1s to 10m")
+    finite(rate, "--rate")
+    given = _inputs(inputs) if inputs is not None else {}
+    if url:
+        inference.Address(url, host)
     with connected(namespace, context, kubeconfig) as (client, space):
         name = plain_name(name)
         document = client.get(space, name)
@@ -241,7 +250,7 @@ def load(
             raise Trouble(
                 f"{name} has no golden requests to send", "name a folder of requests instead"
             )
-        wanted = _inputs(inputs) if inputs else _kept_inputs(client, space, str(asked))
+        wanted = given or _kept_inputs(client, space, str(asked))
     served = model or _served(document)
     address = url or str((document.get("status") or {}).get("url") or "")
     if not address:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tidegate.cli.common import seconds
-from tidegate.cli.trouble import Trouble
+from tidegate.cli.common import finite, seconds
+from tidegate.cli.trouble import Misuse
 
 if TYPE_CHECKING:
     from tidegate.cli.simulating import Wanted
@@ -71,7 +71,7 @@ def simulate(
     runs: Annotated[
         int, typer.Option(help="With --change: play it so often, with other seeds.", min=1, max=200)
     ] = 1,
-    seed: Annotated[int, typer.Option(help="Of all that is random.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of all that is random.", min=0)] = 1,
     picture: Annotated[
         Path | None, typer.Option(help="Draw it into this PNG (needs matplotlib).")
     ] = None,
@@ -84,8 +84,23 @@ def simulate(
     With --change, a rollout: is it promoted or rolled back, when, after how many failed answers.
     The code that decides in the cluster decides here, too. No cluster is needed.
     """
+    from tidegate.cli import picture as drawing
     from tidegate.cli import simulated, simulating
 
+    compared_with = (hpa_utilization, hpa_latency, keda_rps)
+    if change and any(value is not None for value in compared_with):
+        raise Misuse(
+            "--change plays a rollout by the spec alone", "leave --hpa-... and --keda-... out"
+        )
+    if not change and (fault or runs > 1):
+        raise Misuse("--fault and --runs are for a rollout", "add --change v2.yaml@10m")
+    for option, value in (
+        ("--variation", variation),
+        ("--times", times),
+        ("--gpu-price", gpu_price),
+    ):
+        finite(value, option)
+    drawing.check(picture)
     document = simulating.read_manifest(spec)
     wanted = simulating.wanted_of(
         document,
@@ -98,14 +113,8 @@ def simulate(
         gpu_price=gpu_price,
     )
     if change:
-        if hpa_utilization is not None or hpa_latency is not None or keda_rps is not None:
-            raise Trouble(
-                "--change plays a rollout by the spec alone", "leave --hpa-... and --keda-... out"
-            )
         _rollout(wanted, document, change, fault or (), runs, picture, output)
         return
-    if fault or runs > 1:
-        raise Trouble("--fault and --runs are for a rollout", "add --change v2.yaml@10m")
     compared = simulating.laws(
         wanted,
         simulating.server_of(wanted),

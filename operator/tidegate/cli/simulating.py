@@ -15,12 +15,13 @@ from tidegate.api.spec import ScalingMode, Spec, parse
 from tidegate.autoscaling.capacity import capacity, idle_quantile, pod_of
 from tidegate.autoscaling.decision import Bounds
 from tidegate.autoscaling.server import ServerModel, server_model
-from tidegate.cli.trouble import Trouble
+from tidegate.cli.common import text_of
+from tidegate.cli.trouble import Misuse, Trouble
 from tidegate.simulation.hpa import Hpa, Metric
 from tidegate.simulation.law import Tidegate
 from tidegate.simulation.load import Load, multiplied
 from tidegate.simulation.pod import Server
-from tidegate.simulation.trace import TraceError, read
+from tidegate.simulation.trace import ColumnError, TraceError, read
 from tidegate.simulation.world import Outcome, Policy, View, World, simulate
 
 SERVICE_TIME: Final = re.compile(
@@ -74,17 +75,15 @@ class _Fixed:
         return self._number
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
-    """The ModelDeployment of a file; the first one.
+def read_manifest(path: Path, option: str = "--spec") -> dict[str, Any]:
+    """The ModelDeployment of the file that an option names; the first one.
 
     Raises:
         Trouble: it cannot be read, or holds none.
     """
+    text = text_of(path, option, MANIFEST_MEND)
     try:
-        documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "is no text"
-        raise Trouble(f"{path}: {reason}", MANIFEST_MEND) from None
+        documents = list(yaml.safe_load_all(text))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
@@ -138,17 +137,16 @@ def read_service_time(text: str, document: dict[str, Any]) -> tuple[float, float
     measured = scaling.get("serviceTime") if isinstance(scaling, dict) else None
     found = SERVICE_TIME.fullmatch(text or str(measured or ""))
     if found is None and text:
-        raise Trouble(f"--service-time {text!r} is none", "write 8+6n for 8 ms and 6 more each")
+        raise Misuse(f"--service-time {text!r} is none", "write 8+6n for 8 ms and 6 more each")
     if found is None:
-        raise Trouble(
-            "how long the model takes is not known: the manifest has no measured "
-            "status.scaling.serviceTime",
+        raise Misuse(
+            "--service-time is needed: the manifest has no measured status.scaling.serviceTime",
             "say --service-time 8+6n (8 ms for a batch, 6 more for each request in it), or save "
             "one that serves with kubectl get mdep NAME -o yaml",
         )
     alpha, beta = float(found["alpha"]), float(found["beta"] or 0.0)
     if alpha + beta <= 0.0:
-        raise Trouble("a service time of 0 ms", "write 8+6n for 8 ms and 6 more each")
+        raise Misuse(f"--service-time {text!r} is 0 ms", "write 8+6n for 8 ms and 6 more each")
     return alpha, beta
 
 
@@ -159,19 +157,14 @@ def read_load(path: Path, column: str, interval_s: float, times: float, seed: in
         Trouble: it does not parse, is empty, or is too long.
     """
     if interval_s <= 0.0:
-        raise Trouble("--interval is no length of time", "write 90s, 30m, 1h30m")
-    if not times < math.inf:
-        raise Trouble(f"--times {times:g} is no factor", "write a number, such as 3")
+        raise Misuse("--interval 0s is no time between two rows", "write 90s, 30m, 1h30m")
+    text = text_of(path, "--trace", "give a CSV file")
     try:
-        load = read(
-            path.read_text(encoding="utf-8"), name=path.stem, column=column, interval_s=interval_s
-        )
+        load = read(text, name=path.stem, column=column, interval_s=interval_s)
+    except ColumnError as error:
+        raise Misuse(f"--column {column!r}: {path}: {error.what}", error.mend) from None
     except TraceError as error:
         raise Trouble(str(error).replace("line", f"{path} line", 1)) from None
-    except OSError as error:
-        raise Trouble(f"{path}: {error.strerror}", "give a CSV file") from None
-    except UnicodeDecodeError:
-        raise Trouble(f"{path} is no text", "give a CSV file") from None
     if times != 1.0:
         load = multiplied(load, times, seed)
     requests = sum(load.rates) * load.step_s
@@ -272,7 +265,7 @@ def laws(
         (keda_rps, "--keda-rps"),
     ):
         if value is not None and not 0.0 < value < math.inf:
-            raise Trouble(f"{option} {value:g} is no target", "give a number above 0")
+            raise Misuse(f"{option} {value:g} is no target", "give a number above 0")
     if hpa_utilization is not None:
         share = hpa_utilization / 100
         made.append((f"HPA, {hpa_utilization:g} % busy", lambda: Hpa(Metric.UTILISATION, share)))

@@ -9,8 +9,9 @@ from typing import Any, Final
 from tidegate.api.spec import ScalingMode, Spec
 from tidegate.autoscaling.server import server_model
 from tidegate.cli import simulating
+from tidegate.cli.common import seconds
 from tidegate.cli.simulating import Wanted
-from tidegate.cli.trouble import Trouble
+from tidegate.cli.trouble import Misuse, Trouble
 from tidegate.simulation.faults import Fault, FaultError, parse
 from tidegate.simulation.outcome import Outcome
 from tidegate.simulation.pod import Server
@@ -46,20 +47,19 @@ def read_change(text: str, name: str) -> Change:
     Raises:
         Trouble: it cannot be read, or is another ModelDeployment's.
     """
-    from tidegate.cli.common import seconds
-
     file, at, when = text.rpartition("@")
     if not at or not file:
         file, when = text, USUAL_CHANGE
     path = Path(file)
-    document = simulating.read_manifest(path)
+    at_s = seconds(when, f"--change {text}:")
+    document = simulating.read_manifest(path, "--change")
     theirs = str((document.get("metadata") or {}).get("name") or name)
     if theirs != name:
-        raise Trouble(
-            f"{path} is ModelDeployment {theirs}, --spec is {name}",
+        raise Misuse(
+            f"--change {path} is ModelDeployment {theirs}, --spec is {name}",
             "give two versions of one ModelDeployment",
         )
-    return Change(path, document, simulating.read_spec(document, path), seconds(when, "--change"))
+    return Change(path, document, simulating.read_spec(document, path), at_s)
 
 
 def read_faults(texts: Sequence[str]) -> tuple[Fault, ...]:
@@ -71,7 +71,7 @@ def read_faults(texts: Sequence[str]) -> tuple[Fault, ...]:
     try:
         return tuple(parse(text) for text in texts)
     except FaultError as error:
-        raise Trouble(f"--fault {error}", "such as errors=5% or no-metrics@12m-14m") from None
+        raise Misuse(f"--fault {error}", "such as errors=5% or no-metrics@12m-14m") from None
 
 
 def staging_of(
@@ -83,8 +83,8 @@ def staging_of(
         Trouble: the change comes after the end of the load, or an objective is infeasible.
     """
     if change.at_s >= wanted.load.duration_s:
-        raise Trouble(
-            f"the change comes at {change.at_s:g} s, the load ends at {wanted.load.duration_s:g} s",
+        raise Misuse(
+            f"--change comes at {change.at_s:g} s, the load ends at {wanted.load.duration_s:g} s",
             f"apply it earlier: --change {change.path}@1m, or give a longer trace",
         )
     spec = wanted.spec

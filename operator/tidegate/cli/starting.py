@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tidegate.api import names
-from tidegate.cli.trouble import Trouble
+from tidegate.cli.trouble import Misuse, Trouble
 from tidegate.fetch import config as configs
 from tidegate.fetch.digest import file_sha256, tree_digest
 from tidegate.fetch.errors import FetchError
@@ -66,13 +66,13 @@ def look(path: Path, model: str = "", backend: str | None = None) -> Artefact:
         Trouble: nothing, or nothing that Triton can run, or more than one thing.
     """
     if not path.exists():
-        raise Trouble(f"there is nothing at {path}", "name a model's file or folder")
+        raise Misuse(f"there is nothing at {path}", "name a model's file or folder")
     if path.is_file() and path.name.endswith(ARCHIVES):
-        raise Trouble(f"{path} is an archive", "unpack it, and name the folder")
+        raise Misuse(f"{path} is an archive", "unpack it, and name the folder")
     root = path if path.is_dir() else path.parent
     sizes = _sizes(path)
     if not sizes:
-        raise Trouble(f"{path} holds no files", "name a model's file or folder")
+        raise Misuse(f"{path} holds no files", "name a model's file or folder")
     try:
         probes = probe_tree(root, sizes)
         model = model or _served_as(path, sizes)
@@ -138,7 +138,7 @@ def deployment_name(text: str) -> str:
     found = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
     found = found.lstrip("0123456789-")[: names.MAX_NAME_LENGTH].rstrip("-")
     if not _NAME.fullmatch(found):
-        raise Trouble(f"{text} cannot be a ModelDeployment's name", "give one: --name")
+        raise Misuse(f"{text!r} cannot be a ModelDeployment's name", "give one: --name")
     return found
 
 

@@ -1,5 +1,6 @@
 """What goes wrong, in one line with a mend; and the exit codes."""
 
+from collections.abc import Sequence
 from enum import IntEnum
 
 
@@ -35,15 +36,33 @@ class Trouble(Exception):
         return f"{self.message}; {self.mend}" if self.mend else self.message
 
 
-def misused(error: Exception) -> Trouble | None:
+class Misuse(Trouble):
+    """The command line itself is wrong: what no cluster needs to be asked about.
+
+    A value that is none, options that are missing or contradict each other, a file that is not
+    there. The message names the option and the value.
+    """
+
+    def __init__(self, message: str, mend: str = "") -> None:
+        super().__init__(message, mend, code=Exit.USAGE)
+
+
+def misused(error: Exception, arguments: Sequence[str] = ()) -> Trouble | None:
     """Typer's word for wrong usage as one line with a mend; None for any other error.
 
     Typer's errors have no public names: they are click's, or those of its own copy of click. The
     line is empty where the help was printed already.
+
+    Args:
+        error: what was raised.
+        arguments: as they were typed, for the value that typer does not name.
     """
     if not hasattr(error, "format_message"):
         return None
     text = " ".join(str(error.format_message()).replace("Value error, ", "").split())
+    options = getattr(getattr(error, "param", None), "opts", ())
+    if (value := _typed(options, arguments)) is not None and repr(value) not in text:
+        text = text.replace("Invalid value", f"Invalid value {value!r}", 1)
     text, _, meant = text.removesuffix(".").partition(". Did you mean ")
     if not meant and " (Possible options: " in text:
         text, _, meant = text.removesuffix(")").partition(" (Possible options: ")
@@ -53,4 +72,16 @@ def misused(error: Exception) -> Trouble | None:
     else:
         context = getattr(error, "ctx", None)
         mend = f"see {context.command_path if context else 'tidegate'} --help"
-    return Trouble(text[:1].lower() + text[1:], mend if text else "", code=Exit.USAGE)
+    return Misuse(text[:1].lower() + text[1:], mend if text else "")
+
+
+def _typed(options: Sequence[str], arguments: Sequence[str]) -> str | None:
+    """The value that was given to an option last."""
+    found = None
+    for place, here in enumerate(arguments):
+        for option in (o for o in options if o.startswith("-")):
+            if here == option:
+                found = next(iter(arguments[place + 1 :]), None)
+            elif here.startswith(f"{option}="):
+                found = here.removeprefix(f"{option}=")
+    return found

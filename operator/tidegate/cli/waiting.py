@@ -12,6 +12,9 @@ from tidegate.view import facts
 from tidegate.view.facts import Document
 
 POLL_S: Final = 1.0
+LONGEST_S: Final = 10_000 * 86_400.0
+"""Nobody waits longer; what is longer is a slip, or no number at all."""
+MOST_DIGITS: Final = 12
 NOT_LOOKED: Final = "the operator has not looked at this spec yet"
 
 
@@ -140,19 +143,17 @@ def seconds(text: str) -> float:
     """A length of time such as ``30m``, ``90s``, ``1h30m``; a bare number is seconds.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is none, or longer than `LONGEST_S`.
     """
     units = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
-    if text.isdigit():
-        return float(text)
     total, digits = 0.0, ""
-    for sign in text:
-        if sign.isdigit():
+    for sign in f"{text}s" if text.isdecimal() else text:
+        if sign.isdecimal() and len(digits) < MOST_DIGITS:
             digits += sign
         elif sign in units and digits:
             total, digits = total + int(digits) * units.pop(sign), ""
         else:
             raise ValueError(text)
-    if digits or not text:
+    if digits or not text or total > LONGEST_S:
         raise ValueError(text)
     return total

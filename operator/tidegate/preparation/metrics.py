@@ -33,11 +33,11 @@ _OF_ERRORS: Final = re.compile(
 _TURNED: Final = re.compile(r"minus|neg|negated|negative")
 
 
-def function(reference: str) -> Function:
-    """The user's metric, ``FILE.py:NAME``.
+def place(reference: str) -> tuple[Path, str]:
+    """The file and the name of a function.
 
     Raises:
-        PreparationError: there is no such file or function, or the file raises.
+        PreparationError: it is no reference, or there is no such file.
     """
     file, _, name = reference.rpartition(":")
     path = Path(file)
@@ -47,6 +47,16 @@ def function(reference: str) -> Function:
         )
     if not path.is_file():
         raise PreparationError(f"{path} does not exist")
+    return path, name
+
+
+def function(reference: str) -> Function:
+    """The user's metric, ``FILE.py:NAME``.
+
+    Raises:
+        PreparationError: there is no such file or function, or the file raises.
+    """
+    path, name = place(reference)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None

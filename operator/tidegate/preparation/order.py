@@ -9,6 +9,11 @@ from typing import Any, Final
 from tidegate.preparation.errors import PreparationError
 from tidegate.preparation.tuning.search import Objective
 
+FRAMEWORKS: Final = ("sklearn", "xgboost", "lightgbm", "torch", "tensorflow", "onnx")
+"""As `tidegate.preparation.convert.Framework` knows them; there they need their packages."""
+OPTIMISATIONS: Final = ("graph", "int8-dynamic", "int8-static", "fp16", "pruned", "narrowed")
+"""As `tidegate.preparation.choices.CHOICES` has them."""
+
 _OBJECTIVE: Final = re.compile(r"p(\d{2}(?:\.\d+)?)=(\d+(?:\.\d+)?)(us|ms|s)")
 _MS: Final = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 

@@ -46,6 +46,10 @@ class TraceError(ValueError):
         self.line, self.column, self.what, self.mend = line, column, what, mend
 
 
+class ColumnError(TraceError):
+    """The column that was asked for is not there, or none was and there are several."""
+
+
 def read(text: str, *, name: str = "trace", column: str = "", interval_s: float = 60.0) -> Load:
     """A load from a trace.
 
@@ -113,7 +117,7 @@ def _chosen(names: Sequence[str], width: int, column: str) -> int:
         named = [i for i, each in enumerate(names) if each in COUNTS | RATES]
         if width == 1 or len(named) == 1:
             return named[0] if named else 0
-        raise TraceError(
+        raise ColumnError(
             1, 0, f"{width} columns of counts", f"say which with --column, 1 to {width}"
         )
     if column.lower() in names:
@@ -121,7 +125,7 @@ def _chosen(names: Sequence[str], width: int, column: str) -> int:
     if column.isdecimal() and 1 <= int(column) <= width:
         return int(column) - 1
     known = ", ".join(names) if names else f"1 to {width}"
-    raise TraceError(1, 0, f"no column {column!r}", f"there are {known}")
+    raise ColumnError(1, 0, f"no column {column!r}", f"there are {known}")
 
 
 def _of_counts(name: str, rows: Sequence[_Row], i: int, step_s: float, *, rate: bool) -> Load:

@@ -20,7 +20,8 @@ from tidegate.api.spec import parse
 from tidegate.cli import starting
 from tidegate.cli.main import app
 from tidegate.cli.trouble import Trouble
-from tidegate.preparation import metrics, pipeline
+from tidegate.preparation import convert, metrics, pipeline
+from tidegate.preparation import order as orders
 from tidegate.preparation.choices import CHOICES, Choice
 from tidegate.preparation.errors import NoRoomError, PreparationError
 from tidegate.preparation.order import Order, Place
@@ -59,6 +60,12 @@ def test_what_is_published_is_what_was_tuned(order: Order, report: dict[str, Any
     assert len(golden.parse(recorded)) == 8
     assert spec.golden_requests.config_map_name == recorded["metadata"]["name"]
     assert recorded["metadata"]["name"].startswith("digits-golden-")
+
+
+def test_the_command_knows_the_names() -> None:
+    """It checks them before it imports what has them."""
+    assert tuple(CHOICES) == orders.OPTIMISATIONS
+    assert {*orders.FRAMEWORKS} == {*convert.Framework}
 
 
 def test_the_report_tells_where_it_comes_from(order: Order, report: dict[str, Any]) -> None:

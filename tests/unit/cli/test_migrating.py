@@ -661,7 +661,11 @@ class TestTrouble:
             ([deployment(**HOST_PATH)], {}, "/models lies on hostPath"),
             ([deployment(args=["--model-repository=ftp://x/y"])], {}, "ftp://x/y is no address"),
             ([deployment()], {"container": "x"}, "no container x; there is triton"),
-            ([deployment()], {"name": "Not Good"}, "cannot be a ModelDeployment's name"),
+            (
+                [deployment()],
+                {"name": "Not Good"},
+                "--name 'Not Good' cannot be a ModelDeployment's",
+            ),
             ([deployment()], {"model": "-x"}, "is no model's name"),
             ([deployment()], {"latency": "123ms"}, "two significant digits"),
             ([deployment()], {"latency": "fast"}, "two significant digits"),
@@ -705,7 +709,7 @@ class TestTrouble:
             migrating.read(str(file))
 
     def test_no_file(self, tmp_path: Path) -> None:
-        with pytest.raises(Trouble, match="cannot be read"):
+        with pytest.raises(Trouble, match="No such file or directory"):
             migrating.read(str(tmp_path / "nowhere.yaml"))
 
 

@@ -374,8 +374,8 @@ def test_recording_through_the_api_server(run: Run, tmp_path: Path) -> None:
     wide = yaml.safe_load(run(server, *arguments, "--tolerance", "score=2%").out)
     outputs = json.loads(wide["data"]["a.json"])["expected"]["outputs"]
     assert [o.get("tolerance") for o in outputs] == [None, {"relative": 0.02}]
-    done = run(server, *arguments, "--tolerance", "scores=2%", code=1)
-    assert "there is no output scores" in done.err
+    done = run(server, *arguments, "--tolerance", "scores=2%", code=2)
+    assert "--tolerance scores: there is no such output" in done.err
 
 
 class Slow:
@@ -476,8 +476,8 @@ class TestLoad:
         assert found["p50_ms"] > 0
 
     def test_bounds(self, run: Run) -> None:
-        done = run(Server(), "load", "magika", "--duration", "2h", code=1)
-        assert "at most 10m" in done.err
+        done = run(Server(), "load", "magika", "--duration", "2h", code=2)
+        assert "write 1s to 10m" in done.err
 
 
 class model_server:

@@ -11,14 +11,18 @@ from typer.testing import CliRunner
 from tests.unit.cli.api_server import SPACE, Server
 from tests.unit.cli.conftest import Run
 from tidegate.cli.main import app
-from tidegate.cli.trouble import Trouble
+from tidegate.cli.trouble import Exit, Trouble
 
 
 def prepare(*words: str) -> str:
     """What it says when it ends with an error."""
+    return str(trouble(*words))
+
+
+def trouble(*words: str) -> Trouble:
     found = CliRunner().invoke(app, ["prepare", *words])
     assert isinstance(found.exception, Trouble), found.output
-    return str(found.exception)
+    return found.exception
 
 
 WHOLE = ("--model", "clf.joblib", "--data", "digits.npz", "--slo", "p99=50ms", "--out", "out")
@@ -36,7 +40,12 @@ def unloaded() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("unloaded")
-def test_without_the_extra_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_it_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("clf.joblib", "digits.npz"):
+        Path(name).touch()
     monkeypatch.setitem(sys.modules, "onnx", None)
     said = prepare(*WHOLE)
     assert "onnx" in said
@@ -47,21 +56,45 @@ def test_without_the_extra_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch
     ("words", "said"),
     [
         ((), "--model, --data, --slo and --out are needed; or --from-report"),
-        ((*WHOLE[:4], "--slo", "50ms", "--out", "out"), "50ms is no objective: write p99=50ms"),
-        ((*WHOLE, "--max-drop", "little"), "little is no drop: write 0.5%"),
-        ((*WHOLE, "--name", "My Model"), "My Model cannot be a ModelDeployment's name"),
-        (("--from-report", "nothing.json"), "nothing.json cannot be read"),
+        (
+            (*WHOLE[:4], "--slo", "50ms", "--out", "out"),
+            "--slo: 50ms is no objective: write p99=50ms",
+        ),
+        ((*WHOLE, "--max-drop", "little"), "--max-drop: little is no drop: write 0.5%"),
+        ((*WHOLE, "--name", "My Model"), "--name 'My Model' cannot be a ModelDeployment's; small"),
+        (("--from-report", "nothing.json"), "--from-report nothing.json does not exist"),
+        (
+            ("--from-report", "r.json", "--out", "o", "--data", "d.npz", "--max-drop", "1%"),
+            "--from-report r.json says all, --data, --max-drop too; leave that out",
+        ),
+        (("--apply", "--out", "o", "--slo", "p99=50ms"), "--model, --data, --slo and --out are"),
         (
             (*WHOLE, "--metric", "mine.py:wer", "--better", "down"),
-            "down is no direction: a metric is better higher or lower",
+            "--better: down is no direction: a metric is better higher or lower",
         ),
-        ((*WHOLE, "--better", "lower"), "accuracy is better higher, not lower"),
-        ((*WHOLE, "--metric", "mine.py:wer"), "wer sounds like an error: say --better lower"),
+        ((*WHOLE, "--better", "lower"), "--better: accuracy is better higher, not lower"),
+        ((*WHOLE, "--metric", "mine.py:wer"), "--metric: wer sounds like an error: say --better l"),
+        ((*WHOLE, "--metric", "beauty"), "--metric: beauty: a metric is one of accuracy, f1, rmse"),
+        ((*WHOLE, "--metric", "no.py:share"), "--metric: no.py does not exist"),
+        ((*WHOLE, "--framework", "caffe"), "--framework: there is no caffe; there are sklearn, x"),
+        ((*WHOLE, "--optimise", "graph,magic"), "--optimise: there is no magic; there are graph,"),
+        ((*WHOLE, "--publish", "ftp://x"), "--publish: ftp://x cannot be published to: write s3"),
+        ((*WHOLE, "--publish", "s3://b/m", "--source", "s3://c"), "s3://c and --publish s3://b/m;"),
+        ((*WHOLE, "--triton", "trytone"), "--triton trytone is no program here; name one"),
+        ((*WHOLE, "--data", "away.npz"), "--data away.npz does not exist; name a file"),
+        ((*WHOLE, "--code", "away.py"), "--code away.py does not exist; name a file"),
         ((*WHOLE, "--apply"), "--apply needs --publish"),
     ],
 )
-def test_wrong_options(words: tuple[str, ...], said: str) -> None:
-    assert said in prepare(*words)
+def test_wrong_options(
+    words: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("clf.joblib", "digits.npz", "mine.py"):
+        Path(name).touch()
+    found = trouble(*words)
+    assert said in str(found)
+    assert found.code is Exit.USAGE
 
 
 def test_help_can_be_drawn() -> None:
