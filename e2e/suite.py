@@ -134,10 +134,13 @@ def _preparation_python(progress: Progress, *, frameworks: bool = False) -> str:
 
 
 def integration_clouds(progress: Progress) -> None:
-    """The integration tests whose servers take minutes to get (mlflow, emulators, Flux)."""
+    """The integration tests whose servers take minutes to get (mlflow, Flux, a collector)."""
     preflight.for_control_plane(progress)
     preflight.for_pipelines(progress)
-    for name in ("kube-apiserver", "kube-controller-manager", "kustomize-controller"):
+    for name in (
+        *("kube-apiserver", "kube-controller-manager"),
+        *("kustomize-controller", "otel-collector"),
+    ):
         gobuild.build(name, progress)
     _integration(progress, "integration tests with mlflow and emulators", "clouds")
 

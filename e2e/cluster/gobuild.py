@@ -88,6 +88,7 @@ PROGRAMS = {
         Program("kustomize-controller", "flux", "github.com/fluxcd/kustomize-controller"),
         Program("registry", "registry"),
         Program("fake-gcs", "fake-gcs", "github.com/fsouza/fake-gcs-server"),
+        Program("otel-collector", "otel-collector"),
         Program("contour", "contour", "github.com/projectcontour/contour/cmd/contour"),
     )
 }
@@ -96,7 +97,7 @@ PROGRAMS = {
 ON_DEMAND = frozenset(
     {
         *("argocd-lua", "contour", "fake-gcs", "kstatus", "kustomize-controller", "kwok"),
-        *("promtool", "registry"),
+        *("otel-collector", "promtool", "registry"),
     }
 )
 """Built only when asked for by name."""

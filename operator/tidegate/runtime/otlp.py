@@ -59,6 +59,7 @@ LONGEST: Final = 1024
 """Characters of an attribute."""
 ONCE_MORE: Final = frozenset({429, 502, 503, 504})
 """Statuses after which OTLP has a client try again."""
+NOT_HTTP: Final = "its answer is not HTTP: is it the port of gRPC (4317)? HTTP mostly has 4318"
 
 _GENERATION: Final = "tidegate.generation"
 _RESULT: Final = "tidegate.result"
@@ -179,6 +180,8 @@ class Sender:
                         return 0, problem
             except TimeoutError:
                 problem = f"no answer within {self._timeout_s:g} s"
+            except aiohttp.ClientResponseError:
+                problem = NOT_HTTP
             except (aiohttp.ClientError, OSError) as error:
                 problem = str(error) or type(error).__name__
         return 0, problem
