@@ -21,6 +21,14 @@ LEAST_PAUSE_S: Final = 1.0
 """A pass that comes sooner than that looks, too, and no oftener."""
 
 
+class ForeignObjectError(Exception):
+    """An object of the wanted name exists, and the ModelDeployment does not control it."""
+
+    def __init__(self, ref: Ref) -> None:
+        super().__init__(f"{ref.kind} {ref.name} is not controlled by this ModelDeployment")
+        self.ref = ref
+
+
 class ForeignObjects:
     """Remembers such names, and looks beside the passes whether they are still taken.
 

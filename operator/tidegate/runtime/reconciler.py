@@ -20,13 +20,13 @@ from tidegate.cold_start import Starts
 from tidegate.observed import Failure, Measurements, Object, Observed, Ref
 from tidegate.platform import Platform
 from tidegate.runtime import foreign
-from tidegate.runtime.apply import Carrier, ForeignObjectError
+from tidegate.runtime.apply import Carrier
 from tidegate.runtime.audit import Auditor
 from tidegate.runtime.cache import Cache, Key, uid_of
 from tidegate.runtime.events import Teller
 from tidegate.runtime.explaining import Explained, Explainer
 from tidegate.runtime.fence import FencedError
-from tidegate.runtime.foreign import ForeignObjects
+from tidegate.runtime.foreign import ForeignObjectError, ForeignObjects
 from tidegate.runtime.golden import GoldenRunner
 from tidegate.runtime.kube import (
     ForbiddenError,

@@ -14,8 +14,9 @@ from tidegate.actions import Annotate, Apply, Delete, Event, Plan, Scale, WriteS
 from tidegate.api.names import CHILDREN_MANAGER, SCALE_MANAGER
 from tidegate.observed import Observed, Ref
 from tidegate.runtime import drift
-from tidegate.runtime.apply import Carrier, ForeignObjectError
+from tidegate.runtime.apply import Carrier
 from tidegate.runtime.cache import Cache, Key
+from tidegate.runtime.foreign import ForeignObjectError
 from tidegate.runtime.kinds import CHILDREN, DEPLOYMENT, EVENT, MODEL_DEPLOYMENT, Kind, kind_of
 from tidegate.runtime.kube import Kube
 from tidegate.runtime.telemetry import Metrics
@@ -70,7 +71,7 @@ async def test_an_object_becomes_its_children_and_then_nothing_is_written(
         assert (await kube.get(DEPLOYMENT, namespace, "m-abc"))["spec"]["replicas"] == 2
         await h.comes_to_rest(operator, plane)
         # And not because the comparison gave up: it finds no difference at all.
-        assert operator.reconciler._carrier._settled == {}
+        assert operator.reconciler._carrier._settled.is_empty
 
 
 async def test_a_restart_writes_nothing(plane: ControlPlane, kube: Kube, namespace: str) -> None:

@@ -1,6 +1,7 @@
 """What explains pods, by a real API server: no plan waits for it, and it is used once known."""
 
 import asyncio
+import itertools
 import json
 import random
 from collections.abc import Iterator
@@ -38,12 +39,13 @@ class Triton:
 
     Attributes:
         address: of the pod.
-        open: questions that it owes an answer.
+        open: numbers of the questions that it owes an answer.
     """
 
     def __init__(self) -> None:
         self.address = f"127.{random.randrange(64, 192)}.{random.randrange(256)}.1"
-        self.open = 0
+        self.open: set[int] = set()
+        self._numbers = itertools.count()
         self.speaks = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -55,11 +57,12 @@ class Triton:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        self.open += 1
+        number = next(self._numbers)
+        self.open.add(number)
         hung_up = asyncio.create_task(reader.read())
         speaks = asyncio.create_task(self.speaks.wait())
         await asyncio.wait([hung_up, speaks], return_when=asyncio.FIRST_COMPLETED)
-        self.open -= 1
+        self.open.discard(number)
         if speaks.done():
             body = json.dumps([BROKEN])
             head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
@@ -96,7 +99,7 @@ def says(observed: Observed, *_: Platform | datetime | Measurements) -> Plan:
 async def test_a_rollback_waits_for_no_triton_that_is_silent(
     plane: ControlPlane, kube: Kube, namespace: str
 ) -> None:
-    during: list[int] = []
+    open_at: dict[int, set[int]] = {}
 
     async def known() -> dict[str, Any]:
         found: dict[str, Any] = (await kube.get(MODEL_DEPLOYMENT, namespace, "m")).get("status", {})
@@ -105,8 +108,7 @@ async def test_a_rollback_waits_for_no_triton_that_is_silent(
     async with Triton() as triton:
 
         def planner(observed: Observed, *more: Platform | datetime | Measurements) -> Plan:
-            if triton.open:
-                during.append(observed.deployment["metadata"]["generation"])
+            open_at.setdefault(observed.deployment["metadata"]["generation"], set(triton.open))
             return says(observed, *more)
 
         running = {"name": "triton", "image": "triton", "imageID": "", "restartCount": 0}
@@ -115,7 +117,7 @@ async def test_a_rollback_waits_for_no_triton_that_is_silent(
         await make_pod_that_says(kube, namespace, status)
         await h.create_model(kube, namespace)
         async with h.running(plane, namespace, planner):
-            # What is decided anew is decided and written while a question is open.
+            # What is decided anew is decided and written while one and the same question is open.
             for image in range(1, 100):
                 await h.until(lambda: triton.open, "a question")
                 made = await kube.merge(
@@ -127,7 +129,7 @@ async def test_a_rollback_waits_for_no_triton_that_is_silent(
                     return bool((await known()).get("observedGeneration") == generation)
 
                 await h.until(written, f"generation {generation}")
-                if generation in during:
+                if open_at[generation] & triton.open:
                     break
             else:
                 raise AssertionError("every plan waited until nobody was asked any more")

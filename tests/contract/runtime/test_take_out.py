@@ -16,8 +16,9 @@ from tests.contract import runtime_harness as h
 from tidegate.actions import TakeOut
 from tidegate.api.names import SERVING_LABEL
 from tidegate.resources.meta import serving_selector
-from tidegate.runtime.apply import NOTHING, Carrier
+from tidegate.runtime.apply import Carrier
 from tidegate.runtime.cache import Cache, Key
+from tidegate.runtime.done import NOTHING
 from tidegate.runtime.fence import Fence
 from tidegate.runtime.kinds import POD, Kind
 from tidegate.runtime.kube import Kube

@@ -23,7 +23,7 @@ async def test_from_a_manifest_to_ready_to_rest_to_nothing(
         await until_ready(kube, namespace)
         await h.comes_to_rest(operator, plane)
         # No apply had to be found out to change nothing: the comparison knows.
-        assert operator.reconciler._carrier._settled == {}
+        assert operator.reconciler._carrier._settled.is_empty
         assert operator.reconciler._restless == {}
     log = AuditLog(plane.audit_log)
     async with h.running(plane, namespace, plan, user="successor") as operator:
