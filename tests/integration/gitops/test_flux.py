@@ -1,7 +1,7 @@
 """Flux's kustomize-controller and the operator on one ModelDeployment: from commits to traffic.
 
 The example's GitRepository and Kustomization, with shorter times. The commits ask for a version, a
-better one, and a bad one, and take the last back.
+better one, and a bad one, and take the last back. Then golden requests leave the folder.
 """
 
 import time
@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import yaml
 
 from e2e.cluster.audit import AuditLog, by_kind
 from e2e.cluster.flux import CONTROLLER, KUSTOMIZE, NAMESPACE, flux
 from e2e.cluster.kube import Object, documents
 from e2e.cluster.repository import Repository, repository
-from tests.integration.gitops.conftest import EXAMPLES, OPERATOR, Place, ask_for, quick
+from tests.integration.gitops.conftest import EXAMPLES, MODEL, OPERATOR, Place, ask_for, quick
+from tests.integration.gitops.conftest import NAMESPACE as NAMESPACE_OF_MODELS
 from tidegate.api.names import KIND, STATUS_MANAGER
+from tidegate.cli.recording import Recorded
+from tidegate.preparation.publish import golden
 from tidegate.resources.route import shares_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.clouds]
@@ -149,3 +153,58 @@ def test_an_upgrade_a_rollback_and_a_revert(
     until(lambda: settled(place, commit, "True"), "Flux is done with the revert")
     assert place.stable()["hash"] == stable
     assert place.live()["spec"]["model"]["source"]["uri"] == second
+
+
+def golden_of(answer: float) -> Object:
+    """The ConfigMap that a preparation publishes for a version which answers so."""
+    asked = {"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [0.0]}
+    expected = {"outputs": [{"name": "y", "shape": [1, 1], "data": [answer]}]}
+    document = {"inputs": [asked], "expected": expected}
+    return golden.config_map(MODEL, {"sample-0.json": Recorded(document)})
+
+
+def hold(source: Repository, extra: Object, *golden_requests: Object) -> str:
+    """Commit a folder with these beside the model, and no others; returns the commit."""
+    folder = source.folder / "overlays" / "production"
+    path = folder / "kustomization.yaml"
+    kustomization = yaml.safe_load(path.read_text(encoding="utf-8"))
+    (folder / "beside.yaml").write_text(
+        yaml.safe_dump_all([extra, *golden_requests]), encoding="utf-8"
+    )
+    kustomization["resources"] = ["../../base", "beside.yaml"]
+    path.write_text(yaml.safe_dump(kustomization), encoding="utf-8")
+    return source.commit("what is held beside the model")
+
+
+def test_known_answers_of_before_outlive_the_folder_and_the_rest_is_pruned(
+    place: Place, source: Repository, log: Path, until: Callable[..., Any]
+) -> None:
+    def plain(name: str) -> Object:
+        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
+
+    def there() -> set[str]:
+        found = place.kube.list("v1", "ConfigMap", NAMESPACE_OF_MODELS)
+        return {item["metadata"]["name"] for item in found} & expected
+
+    old, new = golden_of(1.0), golden_of(2.0)
+    names = [item["metadata"]["name"] for item in (old, new)]
+    expected = {"notes", "more-notes", *names}
+    commit = hold(source, plain("notes"), old)
+    until(lambda: settled(place, commit, "True"), "Flux is done with the first")
+    assert there() == {"notes", names[0]}
+    audit = AuditLog(place.plane.audit_log)
+
+    # The folder holds the newest golden requests only, as one that a preparation writes.
+    commit = hold(source, plain("more-notes"), new)
+    until(lambda: settled(place, commit, "True"), "Flux is done with the second")
+    until(lambda: "notes" not in there(), "what has no such annotation is pruned")
+    assert there() == {"more-notes", *names}
+    # Of what the model became nothing is Flux's: it deleted the one thing that left the folder.
+    deleted = [w for w in audit.writes(user_agent=CONTROLLER) if w.verb.startswith("delete")]
+    assert [(w.resource, w.name) for w in deleted] == [("configmaps", "notes")]
+
+    # With the Kustomization goes the model, and still no golden request.
+    place.kube.delete(KUSTOMIZE, "Kustomization", "models-production", NAMESPACE)
+    until(lambda: not place.live(), "the model is pruned")
+    until(lambda: "more-notes" not in there(), "so is the rest")
+    assert there() == set(names)
