@@ -127,16 +127,18 @@ def install_chart(
     chart: Path = CHART,
     release: str = "tidegate",
     namespace: str = OPERATOR_NAMESPACE,
+    wait: bool = True,
 ) -> str:
-    """Install or upgrade the operator's chart and wait until it is ready; return Helm's output.
+    """Install or upgrade the operator's chart and return Helm's output.
 
-    With no `values` it runs with the chart's defaults: the node holds images of those names.
+    With no `values` it runs with the chart's defaults: the node holds images of those names. With
+    `wait` Helm waits until all of it is ready.
 
     Raises:
         HelmFailed: with Helm's own words.
     """
     arguments = ["upgrade", "--install", release, str(chart), "--namespace", namespace]
-    arguments += ["--create-namespace", "--wait", "--timeout", "180s"]
+    arguments += ["--create-namespace", "--timeout", "180s", *(["--wait"] if wait else [])]
     for name, value in (values or {}).items():
         arguments += ["--set", f"{name}={value}"]
     with progress.step(f"helm upgrade --install {release}"):
