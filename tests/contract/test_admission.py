@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from e2e.cluster.kube import KubeClient, KubeError
+from e2e.cluster.kube import KubeClient, KubeError, wait_for
 from tests.contract.manifests import COLLECTION, manifest, overlay
 from tidegate.api import crd, names, rules, spec
 
@@ -321,7 +321,12 @@ def test_what_nobody_has_looked_at_says_so_from_its_first_moment(api: KubeClient
         params={"fieldManager": "kustomize-controller"},
         content_type="application/apply-patch+yaml",
     )
-    first = json.loads(api.http.get(COLLECTION, params=FIRST_OF_A_WATCH).text.splitlines()[0])
+
+    def first_event() -> str | None:
+        return next(iter(api.http.get(COLLECTION, params=FIRST_OF_A_WATCH).text.splitlines()), None)
+
+    # A busy API server may let the second of a watch go by without a word.
+    first = json.loads(wait_for(first_event, "a watch's first event", timeout_seconds=120))
     (listed,) = api.request("GET", COLLECTION, params={"fieldSelector": NEWBORN})["items"]
     for found in (made, api.request("GET", path), listed, first["object"]):
         assert found["status"] == crd.UNSEEN

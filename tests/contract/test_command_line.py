@@ -6,6 +6,7 @@ ask nothing; *zoe* has no rights. A thread plays the operator: it handles reques
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -165,6 +166,8 @@ def started(config: Path, *arguments: str, both_to: IO[str] | None = None) -> su
         stdout=both_to or subprocess.PIPE,
         stderr=subprocess.STDOUT if both_to else subprocess.PIPE,
         text=True,
+        # Whoever runs the tests in the background has it ignored, and hands that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

@@ -199,9 +199,14 @@ async def test_it_can_write_nothing_else_of_a_status(plane: ControlPlane, kube: 
     numbers = itertools.count(1)
     async with Kube(mine, fence, Metrics(), clock=lambda: 1.0) as own:
 
+        async def is_allowed() -> bool:
+            return await written({})
+
         async def is_enforced() -> bool:
             return not await written({"replicas": next(numbers)})
 
+        # Rights and policies take effect some moments after they are written.
+        await h.until(is_allowed, "the rights")
         await h.until(is_enforced, "the policy")
         await operators_status(kube, namespace, "aaa", "bbb")
         assert not await written({"conditions": [{**condition, "status": "True"}]})
