@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 def binomial(source: random.Random, trials: int, share: float) -> int:
     """How many of `trials` independent requests fail."""
-    return sum(source.random() < share for _ in range(trials))
+    draw = source.random
+    return [draw() < share for _ in range(trials)].count(True)
 
 
 def run_lengths(run: Callable[[Callable[[int, float], int]], int], runs: int) -> list[int]:

@@ -15,6 +15,10 @@ def clustered(
     for block in range(blocks):
         for _ in range(clusters):
             failed = source.random() < share
+            if spread == 1:
+                counts[block][0] += size * failed
+                counts[block][1] += size
+                continue
             for _ in range(size):
                 at = counts[block + source.randrange(spread)]
                 at[0] += failed

@@ -71,17 +71,19 @@ def test_a_broken_link_is_found(target: str) -> None:
 
 
 def test_every_page_can_be_reached_from_the_readme() -> None:
+    leads: dict[str, list[str]] = {}
+    for page, target in links():
+        leads.setdefault(page, []).append(target)
     reached, todo = set(), ["README.md"]
     while todo:
         name = todo.pop()
         if name in reached:
             continue
         reached.add(name)
-        for page, target in links():
-            if page == name:
-                path = ((ROOT / name).parent / target.partition("#")[0]).resolve()
-                if path.suffix == ".md":
-                    todo.append(path.relative_to(ROOT).as_posix())
+        for target in leads.get(name, ()):
+            path = ((ROOT / name).parent / target.partition("#")[0]).resolve()
+            if path.suffix == ".md":
+                todo.append(path.relative_to(ROOT).as_posix())
     lost = {name for name in pages() if name.startswith("docs/")} - reached
     assert lost == set()
 

@@ -1,6 +1,7 @@
 """Every reason that a person can read stands in the troubleshooting page, and no other."""
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +49,7 @@ def reasons_in(path: Path) -> Iterator[str]:
             yield from literals(node.args[where])
 
 
+@functools.cache
 def in_code() -> set[str]:
     folders = ("", "chapters/", "rollout/")
     paths = [path for folder in folders for path in sorted(PACKAGE.glob(f"{folder}*.py"))]
