@@ -24,6 +24,7 @@ from tidegate.runtime.cloudevents import EventSink
 from tidegate.runtime.events import Teller
 from tidegate.runtime.explaining import Explainer
 from tidegate.runtime.fence import Fence
+from tidegate.runtime.foreign import ForeignObjects
 from tidegate.runtime.golden import GoldenRunner
 from tidegate.runtime.kinds import MODEL_DEPLOYMENT, WATCHED, Kind
 from tidegate.runtime.kube import (
@@ -42,6 +43,7 @@ from tidegate.runtime.probes import Probes, tick
 from tidegate.runtime.prometheus import Prometheus
 from tidegate.runtime.queue import KeyedQueue
 from tidegate.runtime.reconciler import Planner, Reconciler
+from tidegate.runtime.reporting import Reporter
 from tidegate.runtime.scrapes import Scrapes
 from tidegate.runtime.settings import Settings
 from tidegate.runtime.sweep import Sweeper, WatchHealth
@@ -49,6 +51,7 @@ from tidegate.runtime.telemetry import Metrics
 from tidegate.runtime.tracers import tracer
 from tidegate.runtime.tracing import OFF
 from tidegate.runtime.watching import Watch
+from tidegate.runtime.worker import Worker
 
 log: Final = structlog.get_logger(__name__)
 
@@ -119,23 +122,23 @@ class Operator:
             tracer=self.tracer,
         )
         self.golden = GoldenRunner(self.kube, lambda key: self.queue.add(key, urgent=True))
+        carrier = Carrier(self.kube, self.cache, self.metrics)
         self.reconciler = Reconciler(
-            self.kube,
             self.cache,
-            Carrier(self.kube, self.cache, self.metrics),
-            Teller(self.kube, settings.identity),
-            self.queue,
-            self.metrics,
-            platform,
-            planner,
-            self._present_kinds,
+            carrier,
+            Reporter(carrier, Teller(self.kube, settings.identity)),
+            ForeignObjects(self.kube, self.queue.add),
+            Explainer(self.kube, self.queue.add, read_nodes=settings.read_nodes),
             self.measurer,
             self.golden,
             self.load,
             self.auditor,
-            Explainer(self.kube, self.queue.add, read_nodes=settings.read_nodes),
+            platform=platform,
+            planner=planner,
+            present_kinds=self._present_kinds,
             tracer=self.tracer,
         )
+        self.worker = Worker(self.queue, self.reconciler, self.metrics, tracer=self.tracer)
 
     def stop(self) -> None:
         """End in order: finish what is being written, give the Lease back."""
@@ -356,7 +359,7 @@ class Operator:
         self.metrics.leader.set(1)
         self._look_at_all()
         workers = [
-            asyncio.create_task(self.reconciler.work(), name=f"worker {n}")
+            asyncio.create_task(self.worker.work(), name=f"worker {n}")
             for n in range(self.settings.workers)
         ]
         keep = asyncio.create_task(self.leadership.keep(), name="lease")
