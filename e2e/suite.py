@@ -139,7 +139,7 @@ def integration_clouds(progress: Progress) -> None:
     preflight.for_pipelines(progress)
     for name in (
         *("kube-apiserver", "kube-controller-manager"),
-        *("kustomize-controller", "otel-collector"),
+        *("kustomize-controller", "otel-collector", "source-controller"),
     ):
         gobuild.build(name, progress)
     _integration(progress, "integration tests with mlflow and emulators", "clouds")

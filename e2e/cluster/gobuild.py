@@ -86,6 +86,7 @@ PROGRAMS = {
         Program("kstatus", "kstatus"),
         Program("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok"),
         Program("kustomize-controller", "flux", "github.com/fluxcd/kustomize-controller"),
+        Program("source-controller", "source-controller", "github.com/fluxcd/source-controller"),
         Program("registry", "registry"),
         Program("fake-gcs", "fake-gcs", "github.com/fsouza/fake-gcs-server"),
         Program("otel-collector", "otel-collector"),
@@ -97,7 +98,7 @@ PROGRAMS = {
 ON_DEMAND = frozenset(
     {
         *("argocd-lua", "contour", "fake-gcs", "kstatus", "kustomize-controller", "kwok"),
-        *("otel-collector", "promtool", "registry"),
+        *("otel-collector", "promtool", "registry", "source-controller"),
     }
 )
 """Built only when asked for by name."""
@@ -130,9 +131,10 @@ def key(program: Program, sources: Path, release: str) -> str:
     """Return the first 16 hex digits of the hash of all that shapes the program."""
     digest = hashlib.sha256()
     folder = sources / program.module
-    inputs = [p for p in folder.iterdir() if p.name in {"go.mod", "go.sum"} or p.suffix == ".go"]
+    inputs = [p for p in folder.rglob("*") if p.name in {"go.mod", "go.sum"} or p.suffix == ".go"]
     for path in sorted(inputs):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+        name = path.relative_to(folder).as_posix()
+        digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     for part in (release, program.package, *program.ldflags, "tags", *program.tags):
         digest.update(part.encode() + b"\0")
     return digest.hexdigest()[:16]

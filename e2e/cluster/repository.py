@@ -1,26 +1,69 @@
 """Git repositories of the tests, served on this machine."""
 
-import functools
+import os
 import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.client import parse_headers
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 
-class _Quiet(SimpleHTTPRequestHandler):
+class _Backend(BaseHTTPRequestHandler):
+    """Answers by git's own `http-backend`, a CGI program, as git's servers do."""
+
+    folder: Path
+
+    def do_GET(self) -> None:
+        self._answer(b"")
+
+    def do_POST(self) -> None:
+        self._answer(self.rfile.read(int(self.headers["Content-Length"])))
+
+    def _answer(self, body: bytes) -> None:
+        path, _, query = self.path.partition("?")
+        asked = {
+            "GIT_PROJECT_ROOT": str(self.folder),
+            "GIT_HTTP_EXPORT_ALL": "1",
+            "REQUEST_METHOD": self.command,
+            "PATH_INFO": path,
+            "QUERY_STRING": query,
+            "CONTENT_LENGTH": str(len(body)),
+            "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+            "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
+            "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+        }
+        done = subprocess.run(
+            ["git", "http-backend"],
+            env={**os.environ, **asked},
+            input=body,
+            capture_output=True,
+            check=False,
+        )
+        answer = BytesIO(done.stdout)
+        headers = parse_headers(answer)
+        content = answer.read()
+        self.send_response(int(headers.get("Status", "200").split()[0]))
+        for name, value in headers.items():
+            if name != "Status":
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
     def log_message(self, format: str, *arguments: Any) -> None:
         pass
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    """Serve a folder's files on this machine; gives the URL."""
-    handler = functools.partial(_Quiet, directory=str(folder))
+def _serving(folder: Path) -> Iterator[str]:
+    """Serve the repositories below a folder on this machine; gives the URL."""
+    handler = type("Backend", (_Backend,), {"folder": folder})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -58,15 +101,11 @@ class Repository:
         """Commit all that changed; returns the commit."""
         git(self.folder, "add", "--all")
         git(self.folder, "commit", "--quiet", "--message", message)
-        return self._publish()
+        return git(self.folder, "rev-parse", "HEAD")
 
     def revert(self, commit: str) -> str:
         """Take a commit back by another; returns the new one."""
         git(self.folder, "revert", "--no-edit", commit)
-        return self._publish()
-
-    def _publish(self) -> str:
-        git(self.folder, "update-server-info")
         return git(self.folder, "rev-parse", "HEAD")
 
 
@@ -76,5 +115,5 @@ def repository(directory: Path, content: Path) -> Iterator[Repository]:
     work = directory / "models"
     shutil.copytree(content, work)
     git(work, "init", "--quiet", "--initial-branch=main")
-    with serving(work) as url:
+    with _serving(work) as url:
         yield Repository(work, f"{url}/.git")

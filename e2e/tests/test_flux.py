@@ -1,4 +1,4 @@
-"""Flux beside real pods: commits are applied by its kustomize-controller, and judged by kstatus.
+"""Flux beside real pods: its controllers fetch commits, apply them and judge by kstatus.
 
 Under load through the gateway: a good version, a bad one that is rolled back and applied again and
 again, and the revert of its commit.
@@ -49,7 +49,7 @@ def log(space: Space, source: Repository, tmp_path: Path) -> Iterator[Path]:
             "apiVersion": SOURCES,
             "kind": "GitRepository",
             "metadata": meta,
-            "spec": {"interval": "1m", "url": source.url, "ref": {"branch": "main"}},
+            "spec": {"interval": "2s", "url": source.url, "ref": {"branch": "main"}},
         },
         {
             "apiVersion": KUSTOMIZE,

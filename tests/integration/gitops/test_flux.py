@@ -1,4 +1,4 @@
-"""Flux's kustomize-controller and the operator on one ModelDeployment: from commits to traffic.
+"""Flux's controllers and the operator on one ModelDeployment: from commits to traffic.
 
 The example's GitRepository and Kustomization, with shorter times. The commits ask for a version, a
 better one, and a bad one, and take the last back. Then golden requests leave the folder.
@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from e2e.cluster.audit import AuditLog, by_kind
-from e2e.cluster.flux import CONTROLLER, KUSTOMIZE, NAMESPACE, flux
+from e2e.cluster.flux import CONTROLLER, KUSTOMIZE, NAMESPACE, SOURCES, flux
 from e2e.cluster.kube import Object, documents
 from e2e.cluster.repository import Repository, repository
 from tests.integration.gitops.conftest import EXAMPLES, MODEL, OPERATOR, Place, ask_for, quick
@@ -27,6 +27,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.clouds]
 
 INTERVAL_S: Final = 5.0
 RETRIES: Final = 3
+LOOKS: Final = {"interval": "2s"}
+"""Of the GitRepository."""
 SHORTER: Final = {"interval": f"{INTERVAL_S:.0f}s", "timeout": "2m"}
 
 
@@ -46,7 +48,7 @@ def log(
     with flux(place.plane.kubeconfig, tmp_path_factory.mktemp("flux")) as found:
         text = (EXAMPLES / "flux" / "models.yaml").read_text(encoding="utf-8")
         repository_, kustomization = documents(text)
-        repository_["spec"] |= {"url": source.url}
+        repository_["spec"] |= LOOKS | {"url": source.url}
         kustomization["spec"] |= SHORTER
         place.kube.apply_all([repository_, kustomization])
         yield found
@@ -98,6 +100,10 @@ def test_an_upgrade_a_rollback_and_a_revert(
     commit = source.commit("first version")
     until(lambda: settled(place, commit, "True"), "Flux is done with the first version")
     assert place.stable().get("source") == first, "Flux was done before the operator had looked"
+
+    fetched = place.kube.get(SOURCES, "GitRepository", "models", NAMESPACE) or {}
+    assert ready(fetched)["reason"] == "Succeeded"
+    assert fetched["status"]["artifact"]["revision"] == f"main@sha1:{commit}"
 
     # Ready only when it has all of the traffic; the bake is not waited for.
     second = ask_for(source.folder, 2)
