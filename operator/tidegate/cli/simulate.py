@@ -45,6 +45,14 @@ def simulate(
     gpu_price: Annotated[
         float | None, typer.Option(help="Of one GPU for an hour: shows the cost.", min=0.0)
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Also with a field of the spec otherwise than in --spec, such as "
+            "scaling.maxReplicas=8; can be repeated, all count together.",
+        ),
+    ] = None,
     hpa_utilization: Annotated[
         float | None, typer.Option(help="Also an HPA that keeps GPUs so busy, in %.")
     ] = None,
@@ -85,12 +93,16 @@ def simulate(
     The code that decides in the cluster decides here, too. No cluster is needed.
     """
     from tidegate.cli import picture as drawing
-    from tidegate.cli import simulated, simulating
+    from tidegate.cli import setting, simulated, simulating
 
     compared_with = (hpa_utilization, hpa_latency, keda_rps)
     if change and any(value is not None for value in compared_with):
         raise Misuse(
             "--change plays a rollout by the spec alone", "leave --hpa-... and --keda-... out"
+        )
+    if change and settings:
+        raise Misuse(
+            f"--set {settings[0]} and --change do not go together", "set it in both manifests"
         )
     if not change and (fault or runs > 1):
         raise Misuse("--fault and --runs are for a rollout", "add --change v2.yaml@10m")
@@ -102,9 +114,11 @@ def simulate(
         finite(value, option)
     drawing.check(picture)
     document = simulating.read_manifest(spec)
+    asked = simulating.read_spec(document, spec)
+    changed = setting.changed(document, asked, settings) if settings else None
     wanted = simulating.wanted_of(
         document,
-        simulating.read_spec(document, spec),
+        asked,
         simulating.read_service_time(service_time, document),
         simulating.read_load(trace, column, seconds(interval, "--interval"), times, seed),
         cold_start_s=seconds(cold_start, "--cold-start"),
@@ -123,6 +137,8 @@ def simulate(
         keda_rps=keda_rps,
     )
     results = simulating.play(wanted, compared)
+    if changed is not None:
+        results.insert(1, simulating.with_settings(wanted, changed))
     if picture is not None:
         simulated.draw(wanted, results, picture)
     if output is not None:

@@ -36,6 +36,11 @@ def document_of(wanted: Wanted, results: Sequence[Result]) -> dict[str, Any]:
                     else {"cost": round(gpu_hours(wanted, each.outcome) * wanted.gpu_price, 2)}
                 ),
                 "changes": each.outcome.ups + each.outcome.downs,
+                **(
+                    {"set": {s.field: {"from": s.before, "to": s.value} for s in each.settings}}
+                    if each.settings
+                    else {}
+                ),
                 "replicas": [[m.at_s, m.desired, m.ready] for m in each.outcome.moments],
             }
             for each in results
@@ -87,6 +92,9 @@ def text_of(wanted: Wanted, results: Sequence[Result]) -> str:
             lines.append(f"{'  missed':{label}}  {bars(missed, 1.0)}  {100 * max(missed):.0f} %")
     if results[0].outcome.attainment < model.quantile:
         lines += ["", _advice(wanted, results[0].outcome)]
+    for each in results:
+        if each.settings:
+            lines += ["", _beside(wanted, results[0].outcome, each)]
     return "\n".join(lines)
 
 
@@ -108,6 +116,22 @@ def header(wanted: Wanted, arrived: int) -> list[str]:
         f"one pod: {time} for {batch}, holds {one_pod_holds(wanted):.3g} a second; starts in "
         f"{wanted.cold_start_s:g} s",
     ]
+
+
+def _beside(wanted: Wanted, manifest: Outcome, tried: Result) -> str:
+    """What other settings give beside the manifest as it is."""
+    hours = [gpu_hours(wanted, one) for one in (tried.outcome, manifest)]
+    unit = "GPU hours" if wanted.gpus else "pod hours"
+    more = f" ({100 * (hours[0] / hours[1] - 1):+.0f} %)" if hours[1] else ""
+    told = ", ".join(map(str, tried.settings))
+    note = ""
+    if any(s.field.startswith("slo.") for s in tried.settings):
+        note = "; each is held to its own objective"
+    return (
+        f"as set ({told}): {100 * tried.outcome.attainment:.2f} % in time instead of "
+        f"{100 * manifest.attainment:.2f} %, {hours[0]:.2f} {unit} instead of {hours[1]:.2f}"
+        f"{more}{note}"
+    )
 
 
 def _advice(wanted: Wanted, outcome: Outcome) -> str:

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from tidegate.autoscaling.capacity import capacity, idle_quantile, pod_of
 from tidegate.autoscaling.decision import Bounds
 from tidegate.autoscaling.server import ServerModel, server_model
 from tidegate.cli.common import text_of
+from tidegate.cli.setting import Changed, Setting, broken
 from tidegate.cli.trouble import Misuse, Trouble
 from tidegate.simulation.hpa import Hpa, Metric
 from tidegate.simulation.law import Tidegate
@@ -113,12 +114,9 @@ def read_spec(document: dict[str, Any], path: Path) -> Spec:
             f"{path}: spec.slo.latency is absent, so no request can be in time or late",
             'add slo: {latency: {quantile: "0.99", target: 100ms}}',
         )
-    if spec.scaling.min_replicas > spec.scaling.max_replicas:
-        raise Trouble(
-            f"{path}: scaling.minReplicas is {spec.scaling.min_replicas}, above maxReplicas "
-            f"{spec.scaling.max_replicas}",
-            "mend the manifest",
-        )
+    if wrong := broken(spec):
+        field, why, mend = wrong
+        raise Trouble(f"{path}: spec.{field}: {why}", mend)
     return spec
 
 
@@ -233,10 +231,32 @@ class Result:
     Attributes:
         law: for people.
         outcome: of the run.
+        settings: what it has otherwise than the manifest.
     """
 
     law: str
     outcome: Outcome
+    settings: tuple[Setting, ...] = ()
+
+
+def own(wanted: Wanted, server: Server) -> tuple[str, Callable[[], Policy]]:
+    """What the spec asks for."""
+    spec, mode = wanted.spec, wanted.spec.scaling_mode
+    if mode is ScalingMode.SLO:
+        return "Tidegate", lambda: Tidegate(server, Bounds.of(spec), wanted.cold_start_s)
+    number = spec.scaling.min_replicas if spec.replicas is None else spec.replicas
+    return f"{mode.value}, {number} replicas", lambda: _Fixed(number)
+
+
+def with_settings(wanted: Wanted, changed: Changed) -> Result:
+    """The same requests, with other settings.
+
+    Raises:
+        Trouble: even an idle pod misses the objective.
+    """
+    other = replace(wanted, spec=changed.spec, model=server_model(changed.spec))
+    (result,) = play(other, [own(other, server_of(other))])
+    return replace(result, law=f"{result.law}, as set", settings=changed.settings)
 
 
 def laws(
@@ -252,13 +272,7 @@ def laws(
     Raises:
         Trouble: a target is not above 0.
     """
-    spec, mode = wanted.spec, wanted.spec.scaling_mode
-    made: list[tuple[str, Callable[[], Policy]]] = []
-    if mode is ScalingMode.SLO:
-        made.append(("Tidegate", lambda: Tidegate(server, Bounds.of(spec), wanted.cold_start_s)))
-    else:
-        number = spec.scaling.min_replicas if spec.replicas is None else spec.replicas
-        made.append((f"{mode.value}, {number} replicas", lambda: _Fixed(number)))
+    made = [own(wanted, server)]
     for value, option in (
         (hpa_utilization, "--hpa-utilization"),
         (hpa_latency_ms, "--hpa-latency"),

@@ -118,7 +118,7 @@ def test_no_matplotlib(
 
 OF_FILES = (
     *("infeasible", "is no count", "holds no", "at most", "yaml:1:5", "not perm"),
-    *("above maxReplicas", "is absent", "Field required"),
+    *("is above maxReplicas", "is absent", "Field required"),
 )
 """What is wrong in a file ends with 1, a wrong option with 2."""
 
@@ -168,7 +168,7 @@ OF_FILES = (
             ("--service-time", "8+6n"),
             SPEC.replace("minReplicas: 1", "minReplicas: 10"),
             "",
-            "scaling.minReplicas is 10, above maxReplicas 9; mend",
+            "spec.scaling.minReplicas: minReplicas 10 is above maxReplicas 9; lower it",
         ),
         (
             ("--service-time", "8+6n"),
