@@ -4,6 +4,7 @@ There is no node: what a kubelet would report of the pods is written by the test
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from e2e.cluster import addons, installation
 from e2e.cluster.control_plane import ControlPlane, control_plane
-from e2e.cluster.kube import KubeClient, KubeError, Object, wait_for
+from e2e.cluster.kube import KubeClient, KubeError, Object, has_condition, wait_for
 from e2e.cluster.progress import Progress
 from e2e.cluster.settings import Settings
 from tests.contract.documentation.kubelet import ADDRESS, kubelet
@@ -103,6 +104,12 @@ def works(kube: KubeClient, pod: Object) -> None:
     report(kube, pod, READY)
 
 
+def works_late(kube: KubeClient, pod: Object) -> None:
+    """Not at once, so that who does not wait for it is found out."""
+    time.sleep(1.0)
+    works(kube, pod)
+
+
 def crashes(kube: KubeClient, pod: Object) -> None:
     """The operator does; the dashboard works."""
     (crash if "operator" in pod["metadata"]["name"] else works)(kube, pod)
@@ -117,6 +124,11 @@ def bring_up(
 
 def uids(kube: KubeClient) -> set[str]:
     return {pod["metadata"]["uid"] for pod in pods(kube)}
+
+
+def form_of(pod: Object) -> str | None:
+    """Annotation of the operator's pods; the dashboard's have none."""
+    return (pod["metadata"].get("annotations") or {}).get("form")
 
 
 def test_a_life_of_installations(plane: ControlPlane, kube: KubeClient) -> None:
@@ -145,9 +157,11 @@ def test_a_life_of_installations(plane: ControlPlane, kube: KubeClient) -> None:
         bring_up(plane, kube, form="new")
     assert second & uids(kube)
 
-    # and goes without a word when the form before is wanted again.
-    with node(kube, works):
-        bring_up(plane, kube)
+    # and goes without a word when another form is wanted; the old pods do not count as its.
+    with node(kube, works_late):
+        bring_up(plane, kube, form="better")
+        better = [p for p in pods(kube) if form_of(p) == "better"]
+        assert [has_condition(pod, "Ready") for pod in better] == [True, True]
     wait_for(
         lambda: not any(installation.crashing(pod) for pod in pods(kube)),
         "what crashed gone",
