@@ -22,11 +22,13 @@ TITLE: Final = """\
 Each row is a rollout of a real model (Magika) on a real cluster: Kubernetes with Envoy Gateway and
 Triton, all on one machine. A client sends 50 requests a second through the gateway, half over HTTP
 and half over gRPC, and keeps every answer; a wrong label counts as a failure, too. A canary begins
-with 5 % of the traffic, without a mirror, at an SLO of 1 % errors, unless the row says otherwise.
+with 5 % of the traffic, without a mirror, at an SLO of 1 % errors, unless the row says otherwise;
+`blue-green` rows move all of it at once, `recreate` rows take the only old pod away first.
 `python -m e2e.rollouts` writes this page; `e2e/rollouts/scenarios.py` is the table of scenarios,
 `e2e/models/faulty/versions.py` says what is wrong with each version.
 
-*First to last failing* is counted between failing responses; *decided after* runs from the change
+*First to last failing* is counted between failing responses; *no answer for* is the longest time
+without a good one, where there is a gap by design; *decided after* runs from the change
 of the spec until status tells the outcome, a new pod's start included. Where a scenario was played
 more than once, the figures are medians with the least and the most. The client waits 5 s for an
 answer, so a version that hangs is given up by its first clients only then.
@@ -79,10 +81,14 @@ def _spread(values: Sequence[float]) -> str:
     """Median, with least and most where there are several."""
     if not values:
         return ""
-    median = f"{statistics.median(values):.3g}"
+    median = _number(statistics.median(values))
     if len(values) == 1 or min(values) == max(values):
         return median
-    return f"{median} ({min(values):.3g} to {max(values):.3g})"
+    return f"{median} ({_number(min(values))} to {_number(max(values))})"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
 def _cell(text: str) -> str:

@@ -122,8 +122,8 @@ def test_the_table_has_one_row_a_scenario_with_medians() -> None:
 
 
 def test_a_gap_is_told_beside_what_failed() -> None:
-    gap = result(scenario="recreate", last_failed_s=40.0, unanswered_s=9.5)
-    assert "| 32; no answer for 9.5 |" in table([gap])
+    gap = result(scenario="recreate", failed=2026, last_failed_s=40.0, unanswered_s=9.5)
+    assert "| 2026 | 32; no answer for 9.5 |" in table([gap])
 
 
 @pytest.mark.parametrize(
