@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from e2e.cluster import addons, gobuild, images, lifecycle, node_images, preflight
+from e2e.cluster import addons, gobuild, images, installation, lifecycle, node_images, preflight
 from e2e.cluster.gobuild import BuildFailed
 from e2e.cluster.kube import KubeError, NotReached
 from e2e.cluster.processes import ProcessFailed
@@ -22,6 +22,7 @@ FAILURES = (
     NotReached,
     KubeError,
     addons.HelmFailed,
+    installation.PodCrashes,
     lifecycle.NotClean,
 )
 """What a command here may fail with; the message says why."""

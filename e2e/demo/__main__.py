@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
-from e2e.cluster import addons, images, lifecycle, node_images
+from e2e.cluster import images, installation, lifecycle, node_images
 from e2e.cluster.__main__ import FAILURES
 from e2e.cluster.kube import KubeClient
 from e2e.cluster.progress import Progress
@@ -47,19 +47,15 @@ def _embedded(progress: Progress) -> Iterator[Place]:
     settings = Settings()
     lifecycle.up(settings, progress)
     changed = node_images.bring_in(settings, [images.OPERATOR, images.FETCH], progress)
-    addons.install_chart(
-        settings,
-        progress,
-        values={
-            # The demo's S3 server has an address of this cluster; by default only public ones may
-            # be fetched from.
-            "fetch.allowPrivateAddresses": f"{{{settings.s3_address}/32}}",
-            "dashboard.enabled": "true",
-        },
-    )
+    values = {
+        # The demo's S3 server has an address of this cluster; by default only public ones may be
+        # fetched from.
+        "fetch.allowPrivateAddresses": f"{{{settings.s3_address}/32}}",
+        "dashboard.enabled": "true",
+    }
     with KubeClient(settings.kubeconfig) as client:
-        if images.OPERATOR in changed:
-            _restart_operator(client)
+        renewed = images.OPERATOR in changed
+        installation.bring_up(client, settings, progress, values=values, renewed=renewed)
         yield Place(
             client,
             settings.s3_endpoint,
@@ -68,14 +64,6 @@ def _embedded(progress: Progress) -> Iterator[Place]:
             f"{settings.infra_namespace}/public",
             settings.kubeconfig,
         )
-
-
-def _restart_operator(client: KubeClient) -> None:
-    """The image has another content under the same name: a Deployment does not see that."""
-    selector = "app.kubernetes.io/component=operator"
-    for pod in client.list("v1", "Pod", addons.OPERATOR_NAMESPACE, selector):
-        client.delete("v1", "Pod", pod["metadata"]["name"], addons.OPERATOR_NAMESPACE)
-    addons.await_rollout(client, "tidegate-operator", addons.OPERATOR_NAMESPACE)
 
 
 @contextmanager
