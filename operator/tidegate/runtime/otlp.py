@@ -318,10 +318,6 @@ class Traces(Tracer):
         about = {"http.request.method": method, "url.path": path}
         return self._child(f"{verb} {kind}", SpanKind.CLIENT, about)
 
-    def ask(self, what: str, pod: str) -> AbstractContextManager[Span]:
-        """Something that a pod is asked in the pass under way."""
-        return self._child(what, SpanKind.CLIENT, {"k8s.pod.name": pod})
-
     def began(self, generation: int, look: Look | None) -> None:
         """What the pass under way begins with: a spec, and a look that it is the first to use.
 

@@ -51,10 +51,6 @@ class Tracer:
         """A request to the API server in the pass under way."""
         return _NOTHING
 
-    def ask(self, what: str, pod: str) -> AbstractContextManager[Span]:
-        """Something that a pod is asked in the pass under way."""
-        return _NOTHING
-
     def began(self, generation: int, look: Look | None) -> None:
         """What the pass under way begins with: a spec, and a look that it is the first to use."""
 

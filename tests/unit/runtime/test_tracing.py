@@ -138,13 +138,11 @@ async def test_a_pass_is_one_trace_with_what_it_did() -> None:
                 pass
             with tracer.request("apply", "HTTPRoute", "PATCH", "/apis/x"):
                 pass
-            with tracer.ask("ask Triton why", "m-1"):
-                pass
             tracer.planned(7, plan)
             tracer.decided("RolledBack", "ErrorRate")
             tracer.decided("RolloutStarted", "")
             span.note("result", "changed")
-        await received(tracer, metrics, collector, 5)
+        await received(tracer, metrics, collector, 4)
     root, *children = collector.trace(trace)
     assert root.name == "reconcile"
     assert root.about == {
@@ -159,7 +157,7 @@ async def test_a_pass_is_one_trace_with_what_it_did() -> None:
     assert root.status == 0
     assert {span.parent for span in children} == {root.id}
     found = {span.name: span for span in children}
-    assert set(found) == {"look at pods", "plan", "apply HTTPRoute", "ask Triton why"}
+    assert set(found) == {"look at pods", "plan", "apply HTTPRoute"}
     look = found["look at pods"]
     assert (look.start_ns, look.end_ns) == (1_000_250_000_000, 1_000_500_000_000)
     assert look.about == {"tidegate.pods": 3, "tidegate.unread": 1}
