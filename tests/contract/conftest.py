@@ -1,5 +1,7 @@
 """A real kube-apiserver, one per test session."""
 
+import gc
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +24,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(UNRAISABLE)
+
+
+def pytest_sessionfinish() -> None:
+    """Collect such garbage of the last test, too: pytest would fail the whole run for it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
 
 
 @pytest.fixture(scope="session")
