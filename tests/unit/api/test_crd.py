@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from helm.chart import LOADER
 from tidegate.api import cel, crd, formats, generate, names, reference, rules
 from tidegate.api.spec import Spec, parse
 
@@ -50,7 +51,7 @@ def test_a_stale_copy_is_noticed_and_mended(tmp_path: Any) -> None:
 def test_the_chart_copy_is_the_same_crd() -> None:
     """Helm's lines taken away, nothing but the chart's labels and the keep annotation is new."""
     lines = [x for x in generate.chart_crd().splitlines() if "{{" not in x]
-    document = yaml.safe_load("\n".join(lines))
+    document = yaml.load("\n".join(lines), Loader=LOADER)
     assert document["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
     document["metadata"].pop("labels", None)
     assert document == crd.crd()

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from helm import generate
-from helm.chart import CHART, NAMESPACE, is_hook, objects
+from helm.chart import CHART, LOADER, NAMESPACE, is_hook, objects
 from helm.generate import UndocumentedValueError, read_values
 
 SCHEMA = {
@@ -58,7 +58,7 @@ def test_install_yaml_is_the_chart_with_a_namespace_and_without_hooks() -> None:
         metadata = o["metadata"]
         return o["apiVersion"], o["kind"], metadata.get("namespace"), metadata["name"]
 
-    found = list(yaml.safe_load_all(generate.INSTALL.read_text(encoding="utf-8")))
+    found = list(yaml.load_all(generate.INSTALL.read_text(encoding="utf-8"), Loader=LOADER))
     assert found[0]["kind"] == "Namespace"
     assert found[0]["metadata"]["name"] == NAMESPACE
     assert {key(o) for o in found[1:]} == {key(o) for o in objects() if not is_hook(o)}
