@@ -138,7 +138,7 @@ def integration_clouds(progress: Progress) -> None:
     preflight.for_control_plane(progress)
     preflight.for_pipelines(progress)
     for name in (
-        *("kube-apiserver", "kube-controller-manager"),
+        *("kube-apiserver", "kube-controller-manager", "gitops-agent"),
         *("kustomize-controller", "otel-collector", "source-controller"),
     ):
         gobuild.build(name, progress)

@@ -87,6 +87,8 @@ PROGRAMS = {
         Program("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok"),
         Program("kustomize-controller", "flux", "github.com/fluxcd/kustomize-controller"),
         Program("source-controller", "source-controller", "github.com/fluxcd/source-controller"),
+        # What applies and prunes in Argo CD, as the small program that its module comes with.
+        Program("gitops-agent", "gitops-engine", "github.com/argoproj/gitops-engine/agent"),
         Program("registry", "registry"),
         Program("fake-gcs", "fake-gcs", "github.com/fsouza/fake-gcs-server"),
         Program("otel-collector", "otel-collector"),
@@ -97,8 +99,8 @@ PROGRAMS = {
 
 ON_DEMAND = frozenset(
     {
-        *("argocd-lua", "contour", "fake-gcs", "kstatus", "kustomize-controller", "kwok"),
-        *("otel-collector", "promtool", "registry", "source-controller"),
+        *("argocd-lua", "contour", "fake-gcs", "gitops-agent", "kstatus", "kustomize-controller"),
+        *("kwok", "otel-collector", "promtool", "registry", "source-controller"),
     }
 )
 """Built only when asked for by name."""

@@ -21,6 +21,8 @@ from e2e.ports import free_ports
 from tests.integration.gitops.pretend import DataPlane
 from tidegate.api import admission, crd
 from tidegate.api.names import API_VERSION, KIND
+from tidegate.cli.recording import Recorded
+from tidegate.preparation.publish import golden
 
 ROOT: Final = Path(__file__).parents[3]
 EXAMPLES: Final = ROOT / "docs" / "examples" / "gitops"
@@ -86,6 +88,19 @@ def ask_for(content: Path, version: int) -> str:
     source["uri"] = f"s3://models/detector/v{version}"
     path.write_text(yaml.safe_dump(manifest), encoding="utf-8")
     return str(source["uri"])
+
+
+def golden_of(answer: float) -> Object:
+    """The ConfigMap that a preparation publishes for a version which answers so."""
+    asked = {"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [0.0]}
+    expected = {"outputs": [{"name": "y", "shape": [1, 1], "data": [answer]}]}
+    document = {"inputs": [asked], "expected": expected}
+    return golden.config_map(MODEL, {"sample-0.json": Recorded(document)})
+
+
+def config_map(name: str) -> Object:
+    """One that anybody may have written."""
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
 
 
 def definitions() -> list[Object]:

@@ -16,11 +16,17 @@ from e2e.cluster.audit import AuditLog, by_kind
 from e2e.cluster.flux import CONTROLLER, KUSTOMIZE, NAMESPACE, SOURCES, flux
 from e2e.cluster.kube import Object, documents
 from e2e.cluster.repository import Repository, repository
-from tests.integration.gitops.conftest import EXAMPLES, MODEL, OPERATOR, Place, ask_for, quick
+from tests.integration.gitops.conftest import (
+    EXAMPLES,
+    OPERATOR,
+    Place,
+    ask_for,
+    config_map,
+    golden_of,
+    quick,
+)
 from tests.integration.gitops.conftest import NAMESPACE as NAMESPACE_OF_MODELS
 from tidegate.api.names import KIND, STATUS_MANAGER
-from tidegate.cli.recording import Recorded
-from tidegate.preparation.publish import golden
 from tidegate.resources.route import shares_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.clouds]
@@ -161,14 +167,6 @@ def test_an_upgrade_a_rollback_and_a_revert(
     assert place.live()["spec"]["model"]["source"]["uri"] == second
 
 
-def golden_of(answer: float) -> Object:
-    """The ConfigMap that a preparation publishes for a version which answers so."""
-    asked = {"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [0.0]}
-    expected = {"outputs": [{"name": "y", "shape": [1, 1], "data": [answer]}]}
-    document = {"inputs": [asked], "expected": expected}
-    return golden.config_map(MODEL, {"sample-0.json": Recorded(document)})
-
-
 def hold(source: Repository, extra: Object, *golden_requests: Object) -> str:
     """Commit a folder with these beside the model, and no others; returns the commit."""
     folder = source.folder / "overlays" / "production"
@@ -185,9 +183,6 @@ def hold(source: Repository, extra: Object, *golden_requests: Object) -> str:
 def test_known_answers_of_before_outlive_the_folder_and_the_rest_is_pruned(
     place: Place, source: Repository, log: Path, until: Callable[..., Any]
 ) -> None:
-    def plain(name: str) -> Object:
-        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
-
     def there() -> set[str]:
         found = place.kube.list("v1", "ConfigMap", NAMESPACE_OF_MODELS)
         return {item["metadata"]["name"] for item in found} & expected
@@ -195,13 +190,13 @@ def test_known_answers_of_before_outlive_the_folder_and_the_rest_is_pruned(
     old, new = golden_of(1.0), golden_of(2.0)
     names = [item["metadata"]["name"] for item in (old, new)]
     expected = {"notes", "more-notes", *names}
-    commit = hold(source, plain("notes"), old)
+    commit = hold(source, config_map("notes"), old)
     until(lambda: settled(place, commit, "True"), "Flux is done with the first")
     assert there() == {"notes", names[0]}
     audit = AuditLog(place.plane.audit_log)
 
     # The folder holds the newest golden requests only, as one that a preparation writes.
-    commit = hold(source, plain("more-notes"), new)
+    commit = hold(source, config_map("more-notes"), new)
     until(lambda: settled(place, commit, "True"), "Flux is done with the second")
     until(lambda: "notes" not in there(), "what has no such annotation is pruned")
     assert there() == {"more-notes", *names}
