@@ -7,6 +7,7 @@ why, so that no crash falls between the two. Status follows from it. Pure.
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -43,6 +44,7 @@ class Record:
         phase: where the rollout stands.
         weight: share of the traffic that goes to the canary, 0 to 1.
         mirror: share of the requests that is copied to the canary, 0 to 1.
+        walked: the weights above 0 that the canary had so far, such as ``1%, 5%``.
         step: index into ``rollout.steps`` in phase `Canary`.
         started: when this rollout began, RFC 3339.
         since: when this phase or step began, RFC 3339.
@@ -67,6 +69,7 @@ class Record:
     phase: Phase = Phase.PROMOTED
     weight: float = 0.0
     mirror: float = 0.0
+    walked: str = ""
     step: int | None = None
     started: str = ""
     since: str = ""
@@ -92,9 +95,23 @@ class Record:
             return {}
         found = {"revision": revision, "outcome": str(self.phase), "time": self.since}
         text = ": ".join(part for part in (self.reason, self.message) if part)
-        if self.phase is Phase.ROLLED_BACK and self.evidence:
-            text += f" Evidence, {numbers(self.evidence)}."
+        if self.phase is not Phase.SUPERSEDED and (self.walked or self.evidence):
+            text += "" if text.endswith(".") else "."
+            if self.walked:
+                text += f" Weights {self.walked}{self._took()}."
+            if self.evidence:
+                text += f" Evidence, {numbers(self.evidence)}."
         return found | ({"reason": text} if text else {})
+
+    def _took(self) -> str:
+        """From the start of the rollout to its end, the bake included; empty where not known."""
+        try:
+            begin, end = (
+                datetime.fromisoformat(at).astimezone(UTC) for at in (self.started, self.since)
+            )
+        except ValueError:  # edited by hand, or begun by an older operator
+            return ""
+        return f" in {timedelta(seconds=round((end - begin).total_seconds()))}"
 
     def dump(self) -> str:
         """Compact JSON, without values equal to defaults."""

@@ -387,6 +387,9 @@ def hold(
 def enter(s: Situation, record: Record, message: str, event: str = "") -> Course:
     """On to another phase or step."""
     entered = replace(record, since=stamp(s.now), reason="", message=message)
+    if entered.phase is Phase.CANARY and entered.weight > 0.0:
+        walked = [*filter(None, (record.walked,)), percent(entered.weight)]
+        entered = replace(entered, walked=", ".join(walked))
     told: tuple[tuple[str, str, str], ...] = ()
     if event or (entered.phase is Phase.CANARY and s.record.stable):
         told = (("Normal", event or "StepTaken", f"revision {record.canary}: {message}"),)

@@ -209,7 +209,7 @@ def _past(document: Document, hash_: str, now: datetime) -> Explanation:
     if reason and not _says(reason, body):
         body.append(_ended(reason))
     message = facts.rollout(document).get("message")
-    if told and message and message != reason:
+    if told and message and not reason.startswith(str(message)):
         body.append(_ended(str(message)))
     if serves:
         share = facts.share(document, hash_).get("weight")

@@ -1,4 +1,7 @@
-"""The numbers behind a rollback are kept where people look: status, Event, history, explain."""
+"""The numbers behind a decision are kept where people look: status, Event, history, explain."""
+
+import re
+from dataclasses import replace
 
 from tests.unit.rollout.test_regressions import at_step
 from tests.unit.rollout.world import Quality, World
@@ -33,6 +36,38 @@ def test_in_status_history_and_event() -> None:
     assert len(event.message) < 1024, "more is cut off"
 
 
+def test_what_was_promoted_keeps_them_too() -> None:
+    """The weights, the time and the evidence, also when the next version serves."""
+    world = at_step(0.05)
+    promoted = world.record.canary
+    world.until(lambda w: w.record.phase is Phase.BAKING)
+    steps = world.record.walked
+    assert re.fullmatch(r"[0-9.]+%(, [0-9.]+%)+", steps)
+    assert len(set(steps.split(", "))) == len(steps.split(", ")), "each weight once"
+    world.settle()
+
+    def kept() -> str:
+        (one,) = [h for h in world.status["history"] if h["revision"] == promoted]
+        assert one["outcome"] == "Promoted"
+        return str(one["reason"])
+
+    said = kept()
+    assert re.search(rf"\. Weights {re.escape(steps)} in [0-9:]+\. Evidence, errors: ", said)
+    assert re.search(r"Evidence, errors: [0-9]+/[0-9]+ .* against 1%; e-value .*, needed ", said)
+    assert len(said) < 1024, "more is cut off"
+    world.version(3)
+    world.settle()
+    assert world.record.stable != promoted
+    assert kept() == said
+    told = view.explanation(world.deployment, promoted, world.now).lines
+    assert any(f"Weights {steps} in " in line for line in told)
+
+
+def test_what_was_rolled_back_says_how_far_it_came() -> None:
+    reason = rolled_back().status["history"][0]["reason"]
+    assert re.search(r"Weights ([0-9.]+%, )*5% in [0-9:]+\. Evidence, ", reason)
+
+
 def test_explained_after_the_next_version_went_live() -> None:
     world = rolled_back()
     canary = world.record.canary
@@ -63,3 +98,9 @@ def test_what_was_rolled_back_by_no_test_says_no_numbers() -> None:
     (failed,) = world.status["revisions"]["failed"]
     assert "evidence" not in failed
     assert "Evidence" not in world.status["history"][0]["reason"]
+
+
+def test_a_start_that_cannot_be_read_is_left_out() -> None:
+    world = rolled_back()
+    said = replace(world.record, started="yesterday").outcome()["reason"]
+    assert "5%. Evidence, " in said
