@@ -4,15 +4,19 @@ A request takes `SERVICE_S`, so a pod that is told to leave has some in its hand
 goes to the Services on connections that are kept alive, half through the gateway.
 """
 
+import tempfile
 import time
 from collections import Counter
 from contextlib import ExitStack
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
 
 from e2e.cluster.kube import Object
 from e2e.load import Load, Orders
+from e2e.models.sleeper.build import MODEL as SLEEPER
+from e2e.models.sleeper.build import Times, build
 from e2e.rollouts.stage import gateway_address
 from e2e.tests import artefacts
 from e2e.tests.load import ask_http, await_answer
@@ -59,29 +63,39 @@ def unhurried(space: Space) -> str:
         "config.pbtxt": artefacts.config(outputs=OUTPUTS),
         "1/model.py": _MODEL.encode(),
     }
-    gateway = {
-        "parentRefs": [{"name": "public", "namespace": SETTINGS.infra_namespace}],
-        "hostnames": [HOST],
-    }
-    spec = {"replicas": 3, "traffic": {"gateway": gateway}}
+    spec = {"replicas": 3, "traffic": behind_the_gateway(HOST)}
     space.apply(model_deployment(NAME, artefacts.put("unhurried", files), spec))
-    space.ready(NAME)
-    address = gateway_address(space)
-    await_answer(
-        lambda: ask_http(address, NAME, "x", HOST),
-        f"{HOST} through the gateway",
-        lambda: space.told(NAME),
-    )
+    await_service(space, NAME, HOST)
     return NAME
 
 
-def loads_on(space: Space) -> list[Load]:
-    """60 requests a second, HTTP and gRPC, half to the Services and half through the gateway."""
-    gateway, services = gateway_address(space), (space.address(NAME), space.grpc_address(NAME))
+def behind_the_gateway(host: str) -> dict[str, Any]:
+    """``spec.traffic``."""
+    parent = {"name": "public", "namespace": SETTINGS.infra_namespace}
+    return {"gateway": {"parentRefs": [parent], "hostnames": [host]}}
+
+
+def await_service(space: Space, name: str, host: str) -> None:
+    """Wait until all its pods are Ready and the gateway knows the way."""
+    space.ready(name)
+    address = gateway_address(space)
+    await_answer(
+        lambda: ask_http(address, name, "x", host),
+        f"{host} through the gateway",
+        lambda: space.told(name),
+    )
+
+
+def loads_on(
+    space: Space, name: str = NAME, host: str = HOST, rate_hz: float = 60.0, limit_s: float = 300.0
+) -> list[Load]:
+    """HTTP and gRPC, half to the Services and half through the gateway."""
+    gateway, services = gateway_address(space), (space.address(name), space.grpc_address(name))
+    # One HTTP connection carries one request at a time, so it takes a few of them.
+    said: dict[str, Any] = {"rate_hz": rate_hz / 4, "limit_s": limit_s, "connections": 8}
     return [
-        # One HTTP connection carries one request at a time, so it takes a few of them.
-        Load(Orders(*services, NAME, "x", rate_hz=15.0, connections=8)),
-        Load(Orders(gateway, gateway, NAME, "x", rate_hz=15.0, host=HOST, connections=8)),
+        Load(Orders(*services, name, "x", **said)),
+        Load(Orders(gateway, gateway, name, "x", host=host, **said)),
     ]
 
 
@@ -92,14 +106,15 @@ class Leaving:
         since: when each was first seen on its way out, seconds since the epoch.
     """
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: Space, name: str = NAME) -> None:
         self._space = space
+        self._name = name
         self.since: dict[str, float] = {}
 
     def over(self, found: Object) -> bool:
         """Whether one pod is there, those on their way out included."""
         pods = self._space.kube.list(
-            "v1", "Pod", self._space.name, f"tidegate.dev/deployment={NAME}"
+            "v1", "Pod", self._space.name, f"tidegate.dev/deployment={self._name}"
         )
         for pod in pods:
             if "deletionTimestamp" in pod["metadata"]:
@@ -135,3 +150,45 @@ def test_two_of_three_pods_leave_and_no_request_is_lost(space: Space, unhurried:
     assert all(late[pod] for pod in leaving.since)
     [last] = [pod["metadata"]["name"] for pod in space.pods(unhurried)]
     assert last not in leaving.since
+
+
+@pytest.mark.slow
+def test_the_autoscaler_takes_a_pod_away_and_no_request_is_lost(space: Space) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        built = build(Path(folder) / "repository", Times()) / SLEEPER
+        files = {
+            p.relative_to(built).as_posix(): p.read_bytes()
+            for p in sorted(built.rglob("*"))
+            if p.is_file()
+        }
+    host = f"{SLEEPER}.example.test"
+    spec = {
+        "slo": {"latency": {"quantile": "0.99", "target": "400ms"}},
+        "scaling": {"mode": "SLO", "minReplicas": 2, "maxReplicas": 4, "headroom": "0"},
+        "traffic": behind_the_gateway(host),
+    }
+    wanted = model_deployment(SLEEPER, artefacts.put("scaling-down-sleeper", files), spec)
+    del wanted["spec"]["replicas"]
+    space.apply(wanted)
+    await_service(space, SLEEPER, host)
+    assert len(space.pods(SLEEPER)) == 2
+    leaving = Leaving(space, SLEEPER)
+    with ExitStack() as stack:
+        loads = [
+            stack.enter_context(load) for load in loads_on(space, SLEEPER, host, 20.0, limit_s=600)
+        ]
+        space.patch(SLEEPER, {"scaling": {"minReplicas": 1}})
+        # Fewer only after five minutes of measurements.
+        space.until(SLEEPER, leaving.over, "one pod, the other gone", seconds=500.0)
+        for load in loads:
+            load.await_more(20)
+    asked = [load.began + r.at_s for load in loads for r in load.requests]
+    began = min(leaving.since.values())
+    print(
+        f"{len(asked)} requests, {sum(at > began for at in asked)} since the pod was told to leave"
+    )
+    for load in loads:
+        load.assert_no_failure(at_least=2000)
+    assert len(leaving.since) == 1
+    events = space.kube.list("v1", "Event", space.name)
+    assert [e for e in events if e["reason"] == "Scaled" and "2 -> 1 replicas" in e["message"]]
