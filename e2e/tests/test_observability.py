@@ -59,6 +59,9 @@ RULES_S: Final = 150.0
 """A ConfigMap reaches its pod within the kubelet's sync period, then Prometheus loads it."""
 LAST_SECONDS: Final = 60.0
 """Two scrapes, two evaluations and the longest rate of a minute."""
+PLAYS: Final = 3
+"""Of the bad version: few of its requests fail before it is taken back, by chance all of one
+protocol, and its pod may go before it is scraped once more."""
 NEVER_HERE: Final = (
     # Of an alert's exception: nothing here waits for any of them.
     'reason=~"Paused|WaitingForGPU|WaitingForGates"',
@@ -209,11 +212,14 @@ def test_every_query_has_an_answer(rules: None, scraped: None, space: Space) -> 
         with Asker(dict(asked)) as asker:
             result = play(stage, GOES_LIVE, next_seed())
             assert result.outcome is Outcome.PROMOTED, result.told
-            result = play(stage, FAILS, next_seed())
-            assert result.outcome is Outcome.ROLLED_BACK, result.told
-            end = time.monotonic() + LAST_SECONDS
-            while asker.waiting and time.monotonic() < end:
-                time.sleep(1.0)
+            for _ in range(PLAYS):
+                result = play(stage, FAILS, next_seed())
+                assert result.outcome is Outcome.ROLLED_BACK, result.told
+                end = time.monotonic() + LAST_SECONDS
+                while asker.waiting and time.monotonic() < end:
+                    time.sleep(1.0)
+                if not asker.waiting:
+                    break
     finally:
         stage.close()
     assert asker.errors == {}
